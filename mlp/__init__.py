@@ -1,0 +1,135 @@
+"""fused-mlp: multi-layer perceptrons trained from scratch, on readable backpropagation.
+
+>>> import mlp
+>>> net = mlp.Network(2, [mlp.Dense(8, "tanh"), mlp.Dense(2, "softmax")], seed=1)
+>>> history = mlp.Trainer(net, "cross_entropy").fit([[0, 1], [1, 0]], [0, 1], epochs=2)
+>>> len(history["loss"])
+2
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlp.activations import ACTIVATIONS as ACTIVATIONS
+    from mlp.backends import available_backends as available_backends
+    from mlp.callbacks import BestWeights as BestWeights
+    from mlp.callbacks import Callback as Callback
+    from mlp.callbacks import EarlyStopping as EarlyStopping
+    from mlp.data.preprocessing import Standardizer as Standardizer
+    from mlp.errors import BackendUnavailable as BackendUnavailable
+    from mlp.errors import InvalidInput as InvalidInput
+    from mlp.errors import InvalidSetting as InvalidSetting
+    from mlp.errors import MLPError as MLPError
+    from mlp.errors import ModelFileError as ModelFileError
+    from mlp.errors import TrainingDiverged as TrainingDiverged
+    from mlp.evaluation import Evaluation as Evaluation
+    from mlp.gradcheck import check_gradients as check_gradients
+    from mlp.initializers import INITIALIZERS as INITIALIZERS
+    from mlp.losses import LOSSES as LOSSES
+    from mlp.losses import MAE as MAE
+    from mlp.losses import MSE as MSE
+    from mlp.losses import BinaryCrossEntropy as BinaryCrossEntropy
+    from mlp.losses import CrossEntropy as CrossEntropy
+    from mlp.losses import HalfSquaredError as HalfSquaredError
+    from mlp.losses import Huber as Huber
+    from mlp.losses import Loss as Loss
+    from mlp.losses import Poisson as Poisson
+    from mlp.network import Gradients as Gradients
+    from mlp.network import Network as Network
+    from mlp.network import load as load
+    from mlp.optimizers import OPTIMIZERS as OPTIMIZERS
+    from mlp.optimizers import SGD as SGD
+    from mlp.optimizers import Adagrad as Adagrad
+    from mlp.optimizers import Adam as Adam
+    from mlp.optimizers import AdamW as AdamW
+    from mlp.optimizers import Lion as Lion
+    from mlp.optimizers import Optimizer as Optimizer
+    from mlp.optimizers import RMSprop as RMSprop
+    from mlp.schedules import SCHEDULES as SCHEDULES
+    from mlp.schedules import Constant as Constant
+    from mlp.schedules import Cosine as Cosine
+    from mlp.schedules import Exponential as Exponential
+    from mlp.schedules import InverseScaling as InverseScaling
+    from mlp.schedules import LinearWarmup as LinearWarmup
+    from mlp.schedules import OneCycle as OneCycle
+    from mlp.schedules import ReduceOnPlateau as ReduceOnPlateau
+    from mlp.schedules import Schedule as Schedule
+    from mlp.schedules import StepDecay as StepDecay
+    from mlp.spec import Dense as Dense
+    from mlp.spec import NetworkSpec as NetworkSpec
+    from mlp.trainer import Trainer as Trainer
+
+__version__ = "0.1.0"
+
+# Module -> its public names. Each is imported when first used, so that `import mlp` stays quick.
+_PUBLIC = {
+    "activations": ["ACTIVATIONS"],
+    "backends": ["available_backends"],
+    "callbacks": ["BestWeights", "Callback", "EarlyStopping"],
+    "data.preprocessing": ["Standardizer"],
+    "errors": [
+        "BackendUnavailable",
+        "InvalidInput",
+        "InvalidSetting",
+        "MLPError",
+        "ModelFileError",
+        "TrainingDiverged",
+    ],
+    "evaluation": ["Evaluation"],
+    "gradcheck": ["check_gradients"],
+    "initializers": ["INITIALIZERS"],
+    "losses": [
+        "LOSSES",
+        "MAE",
+        "MSE",
+        "BinaryCrossEntropy",
+        "CrossEntropy",
+        "HalfSquaredError",
+        "Huber",
+        "Loss",
+        "Poisson",
+    ],
+    "network": ["Gradients", "Network", "load"],
+    "optimizers": [
+        "OPTIMIZERS",
+        "SGD",
+        "Adagrad",
+        "Adam",
+        "AdamW",
+        "Lion",
+        "Optimizer",
+        "RMSprop",
+    ],
+    "schedules": [
+        "SCHEDULES",
+        "Constant",
+        "Cosine",
+        "Exponential",
+        "InverseScaling",
+        "LinearWarmup",
+        "OneCycle",
+        "ReduceOnPlateau",
+        "Schedule",
+        "StepDecay",
+    ],
+    "spec": ["Dense", "NetworkSpec"],
+    "trainer": ["Trainer"],
+}
+_MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
+
+__all__ = [*sorted(_MODULE_OF), "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'mlp' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"mlp.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

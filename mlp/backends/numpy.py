@@ -1,0 +1,285 @@
+"""The reference backend: every operation as its formula, in NumPy, written to be read first.
+
+What it computes in float64 is the truth that all other backends are tested against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mlp import random
+from mlp.activations import activation_backward, get_activation
+from mlp.backends.protocol import (
+    BATCH,
+    GRADIENT_SCALE,
+    LEARNING_RATE,
+    LOSS_SUM,
+    SEED,
+    STEP,
+    WEIGHT_SUM,
+    Array,
+    Dropout,
+    HostArray,
+    Steps,
+)
+from mlp.losses import FORMS
+
+ALIGNMENT = 256
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: Any) -> HostArray:
+    """An array on the host whose first byte is aligned to 256."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    raw = np.empty(size + ALIGNMENT, dtype=np.uint8)
+    offset = -raw.ctypes.data % ALIGNMENT
+    aligned: HostArray = raw[offset : offset + size].view(dtype).reshape(shape)
+    return aligned
+
+
+class HostMemory:
+    """The memory operations of backends whose arrays are NumPy arrays."""
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        return aligned_empty(shape, dtype)
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        array = aligned_empty(shape, dtype)
+        array.fill(0)
+        return array
+
+    def from_host(self, array: HostArray, dtype: Any) -> Array:
+        result = aligned_empty(array.shape, dtype)
+        result[...] = array
+        return result
+
+    def to_host(self, array: Array) -> HostArray:
+        return np.array(array)
+
+    def copy(self, source: Array, out: Array) -> None:
+        np.copyto(out, source)
+
+    def synchronize(self) -> None:
+        return None
+
+
+class NumpyBackend(HostMemory):
+    """See `mlp.backends.protocol.Backend` for what each operation does."""
+
+    name = "numpy"
+
+    def gather_rows(self, X: Array, index: Array, out: Array) -> None:
+        np.take(X, index, axis=0, out=out)
+
+    # --- layer ----------------------------------------------------------------------------------
+
+    def linear_forward(
+        self,
+        x: Array,
+        W: Array,
+        b: Array,
+        activation: str,
+        a: Array,
+        saved: Array | None,
+        dropout: Dropout | None = None,
+    ) -> None:
+        g = get_activation(activation)
+        z = x @ W + b
+        output = g.forward(z)
+        if saved is not None:
+            saved[...] = z if g.saves == "z" else output
+        a[...] = output if dropout is None else output * dropout_factor(dropout, output)
+
+    def linear_delta(
+        self,
+        delta: Array,
+        W: Array,
+        saved: Array,
+        activation: str,
+        out: Array,
+        db_prev: Array,
+        dropout: Dropout | None = None,
+    ) -> None:
+        gradient = delta @ W.T
+        if dropout is not None:
+            gradient *= dropout_factor(dropout, gradient)
+        out[...] = activation_backward(activation, gradient, saved)
+        db_prev[...] = out.sum(axis=0)
+
+    def linear_grads(self, x: Array, delta: Array, dW: Array, db: Array | None) -> None:
+        dW[...] = x.T @ delta
+        if db is not None:
+            db[...] = delta.sum(axis=0)
+
+    def activation_delta(self, gradient: Array, saved: Array, activation: str, out: Array) -> None:
+        out[...] = activation_backward(activation, gradient, saved)
+
+    # --- loss -----------------------------------------------------------------------------------
+
+    def loss(
+        self,
+        form: str,
+        output: Array,
+        target: Array,
+        weight: Array | None,
+        parameter: float,
+        delta: Array,
+        totals: Array,
+    ) -> None:
+        value, gradient = FORMS[form](output, target, parameter)
+        w = np.ones_like(value) if weight is None else weight
+        total = w.sum(dtype=np.float64)
+        share = w / total if total > 0 else np.zeros_like(w)
+        delta[...] = gradient * share[:, None]
+        totals[LOSS_SUM] += np.dot(w.astype(np.float64), value.astype(np.float64))
+        totals[WEIGHT_SUM] += total
+
+    # --- update ---------------------------------------------------------------------------------
+
+    def sgd(
+        self,
+        parameters: Array,
+        gradients: Array,
+        velocity: Array | None,
+        scalars: Array,
+        counters: Array,
+        momentum: float,
+        dampening: float,
+        weight_decay: float,
+        nesterov: bool,
+    ) -> None:
+        g = _decayed_gradient(parameters, gradients, scalars, weight_decay)
+        step = g
+        if velocity is not None:
+            first = counters[STEP] == 1  # PyTorch's first velocity is the gradient, not dampened
+            velocity[...] = g if first else momentum * velocity + (1 - dampening) * g
+            step = g + momentum * velocity if nesterov else velocity
+        parameters -= float(scalars[LEARNING_RATE]) * step
+
+    def rmsprop(
+        self,
+        parameters: Array,
+        gradients: Array,
+        square: Array,
+        mean: Array | None,
+        velocity: Array | None,
+        scalars: Array,
+        alpha: float,
+        eps: float,
+        weight_decay: float,
+        momentum: float,
+    ) -> None:
+        lr = float(scalars[LEARNING_RATE])
+        g = _decayed_gradient(parameters, gradients, scalars, weight_decay)
+        square[...] = alpha * square + (1 - alpha) * g * g
+        variance = square
+        if mean is not None:
+            mean[...] = alpha * mean + (1 - alpha) * g
+            # Rounding can leave E[g^2] - E[g]^2 just below 0, whose root would be NaN.
+            variance = np.maximum(square - mean * mean, 0)
+        step = g / (np.sqrt(variance) + eps)
+        if velocity is not None:
+            velocity[...] = momentum * velocity + step
+            step = velocity
+        parameters -= lr * step
+
+    def adagrad(
+        self,
+        parameters: Array,
+        gradients: Array,
+        total: Array,
+        scalars: Array,
+        counters: Array,
+        lr_decay: float,
+        weight_decay: float,
+        eps: float,
+    ) -> None:
+        g = _decayed_gradient(parameters, gradients, scalars, weight_decay)
+        lr = float(scalars[LEARNING_RATE]) / (1 + (int(counters[STEP]) - 1) * lr_decay)
+        total += g * g
+        parameters -= lr * g / (np.sqrt(total) + eps)
+
+    def adam(
+        self,
+        parameters: Array,
+        gradients: Array,
+        m: Array,
+        v: Array,
+        v_max: Array | None,
+        scalars: Array,
+        counters: Array,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        decoupled: bool,
+    ) -> None:
+        lr, t = float(scalars[LEARNING_RATE]), int(counters[STEP])
+        if decoupled:
+            parameters *= 1 - lr * weight_decay
+            g = _decayed_gradient(parameters, gradients, scalars, 0.0)
+        else:
+            g = _decayed_gradient(parameters, gradients, scalars, weight_decay)
+        m[...] = beta1 * m + (1 - beta1) * g
+        v[...] = beta2 * v + (1 - beta2) * g * g
+        second = v
+        if v_max is not None:
+            np.maximum(v_max, v, out=v_max)
+            second = v_max
+        m_scale, v_scale = 1 - beta1**t, float(np.sqrt(1 - beta2**t))
+        parameters -= lr / m_scale * m / (np.sqrt(second) / v_scale + eps)
+
+    def lion(
+        self,
+        parameters: Array,
+        gradients: Array,
+        m: Array,
+        scalars: Array,
+        beta1: float,
+        beta2: float,
+        weight_decay: float,
+    ) -> None:
+        g = _decayed_gradient(parameters, gradients, scalars, 0.0)
+        direction = np.sign(beta1 * m + (1 - beta1) * g)
+        m[...] = beta2 * m + (1 - beta2) * g
+        parameters -= float(scalars[LEARNING_RATE]) * (direction + weight_decay * parameters)
+
+    def penalty(self, weights: Array, gradients: Array, l1: float, l2: float) -> None:
+        gradients += l1 * np.sign(weights) + l2 * weights
+
+    def decay(self, weights: Array, scalars: Array, weight_decay: float) -> None:
+        weights *= 1 - float(scalars[LEARNING_RATE]) * weight_decay
+
+    def clip_norm(self, gradients: Array, max_norm: float, scalars: Array) -> None:
+        norm = np.linalg.norm(gradients.astype(np.float64))
+        scalars[GRADIENT_SCALE] = min(1.0, max_norm / (norm + 1e-6))
+
+    # --- control --------------------------------------------------------------------------------
+
+    def begin_step(self, counters: Array, rates: Array, scalars: Array) -> None:
+        counters[BATCH] += 1
+        counters[STEP] += 1
+        scalars[LEARNING_RATE] = rates[counters[BATCH]]
+        scalars[GRADIENT_SCALE] = 1.0
+
+    def capture(self, steps: Steps) -> Callable[[int, int], None]:
+        return steps.run
+
+
+def dropout_factor(dropout: Dropout, like: HostArray) -> HostArray:
+    """Mask / (1 - rate), of `like`'s shape (B, O) and dtype."""
+    seed, step = int(dropout.counters[SEED]), int(dropout.counters[STEP])
+    shape = (like.shape[0], like.shape[1])
+    mask = random.dropout_mask(seed, step, dropout.layer, shape, dropout.rate)
+    result: HostArray = mask.astype(like.dtype) * like.dtype.type(1 / (1 - dropout.rate))
+    return result
+
+
+def _decayed_gradient(
+    parameters: Array, gradients: Array, scalars: Array, weight_decay: float
+) -> Any:
+    """The gradient as the update sees it: clipped, and with the classic L2 decay added."""
+    g = gradients * float(scalars[GRADIENT_SCALE])
+    return g + weight_decay * parameters if weight_decay else g

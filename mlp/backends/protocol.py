@@ -1,0 +1,244 @@
+"""The backend contract: the operations that a training step is made of.
+
+Data-sized operations write into arrays that they are given and allocate nothing that grows with the
+batch (the NumPy reference, written to be read, may). An `Array` belongs to its backend: NumPy
+arrays on the CPU backends, device arrays elsewhere. All are C-contiguous, of the network's dtype
+unless said, and only `to_host` may be relied on to make a NumPy array of one.
+
+Sizes: B rows in the batch, I inputs and O outputs of a layer, N rows of data, P numbers in a flat
+buffer. `z = x @ W + b`, `a = g(z)`, `delta = dLoss/dz`.
+
+What changes from step to step is in three small arrays, so that a recorded step can be replayed:
+
+- `counters` (3,) int64: SEED; STEP, this step, from 1; BATCH, its place in the epoch, from 0;
+- `rates` (batches per epoch,) float64: the learning rate of each step of this epoch;
+- `scalars` (2,) float64: LEARNING_RATE and GRADIENT_SCALE of the current step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+Array: TypeAlias = Any
+HostArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
+SEED, STEP, BATCH = 0, 1, 2
+LEARNING_RATE, GRADIENT_SCALE = 0, 1
+LOSS_SUM, WEIGHT_SUM = 0, 1
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Dropout of one layer's output: the mask is drawn from (seed, step, layer), never stored.
+
+    Attributes:
+        rate: probability in (0, 1) that an output is dropped.
+        layer: number of the layer, from 0.
+        counters: the array that holds seed and step.
+    """
+
+    rate: float
+    layer: int
+    counters: Array
+
+
+class Steps(Protocol):
+    """What `capture` takes: training steps that can be run by their number in the epoch."""
+
+    def run(self, start: int, stop: int) -> None:
+        """Run the steps of batches start, ..., stop - 1 of the current epoch."""
+
+
+class Backend(Protocol):
+    """One kind of device, and the operations on its arrays."""
+
+    name: str
+
+    # --- memory ---------------------------------------------------------------------------------
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """A new array whose first byte is aligned to 256; contents undefined."""
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """`empty`, filled with 0."""
+
+    def from_host(self, array: HostArray, dtype: Any) -> Array:
+        """A device copy of a host array, converted to `dtype`."""
+
+    def to_host(self, array: Array) -> HostArray:
+        """A host copy; waits for the device."""
+
+    def copy(self, source: Array, out: Array) -> None:
+        """out[...] = source, of one shape and dtype."""
+
+    def gather_rows(self, X: Array, index: Array, out: Array) -> None:
+        """out[i] = X[index[i]]: X (N, I) or (N,), index (B,) int64, out (B, I) or (B,)."""
+
+    # --- layer ----------------------------------------------------------------------------------
+
+    def linear_forward(
+        self,
+        x: Array,
+        W: Array,
+        b: Array,
+        activation: str,
+        a: Array,
+        saved: Array | None,
+        dropout: Dropout | None = None,
+    ) -> None:
+        """A = g(x @ W + b): x (B, I), W (I, O), b (O,), a (B, O).
+
+        `saved` (B, O) receives what the backward pass needs of this layer, g(z) or z as the
+        activation table says. It may be `a` itself where that is g(z) and there is no dropout, and
+        None for a forward pass without a backward one. With dropout, a = g(z) * mask / (1 - rate).
+        """
+
+    def linear_delta(
+        self,
+        delta: Array,
+        W: Array,
+        saved: Array,
+        activation: str,
+        out: Array,
+        db_prev: Array,
+        dropout: Dropout | None = None,
+    ) -> None:
+        """Out = (delta @ W.T) * g'(saved), and its column sums in db_prev: the step backwards.
+
+        delta (B, O) and W (I, O) are a layer's; saved, out (B, I), activation, dropout and db_prev
+        (I,) belong to the layer before it. With dropout, out is also times mask / (1 - rate).
+        """
+
+    def linear_grads(self, x: Array, delta: Array, dW: Array, db: Array | None) -> None:
+        """DW = x.T @ delta, and db = column sums of delta unless None: x (B, I), delta (B, O)."""
+
+    def activation_delta(self, gradient: Array, saved: Array, activation: str, out: Array) -> None:
+        """dLoss/dz from dLoss/da, all (B, O); `out` may be `gradient`."""
+
+    # --- loss -----------------------------------------------------------------------------------
+
+    def loss(
+        self,
+        form: str,
+        output: Array,
+        target: Array,
+        weight: Array | None,
+        parameter: float,
+        delta: Array,
+        totals: Array,
+    ) -> None:
+        """The loss of a batch, and its gradient.
+
+        Args:
+            form: a name from `mlp.losses.FORMS`.
+            output: a or z (B, O), as the form takes.
+            target: (B, O) of the network's dtype, or class labels (B,) int64.
+            weight: sample weights w (B,) of the network's dtype, >= 0; None for all 1.
+            parameter: the form's number (label smoothing, Huber's delta).
+            delta: (B, O), receives w_i dL_i/d output_i / sum(w), or 0 where sum(w) is 0.
+            totals: (2,) float64, to which sum(w_i L_i) and sum(w_i) are added.
+        """
+
+    # --- update ---------------------------------------------------------------------------------
+    # Flat buffers (P,). The gradient is read as gradients * scalars[GRADIENT_SCALE]. Optimizer
+    # state that a variant does without is None. Formulas are in `mlp.optimizers`.
+
+    def sgd(
+        self,
+        parameters: Array,
+        gradients: Array,
+        velocity: Array | None,
+        scalars: Array,
+        counters: Array,
+        momentum: float,
+        dampening: float,
+        weight_decay: float,
+        nesterov: bool,
+    ) -> None: ...
+
+    def rmsprop(
+        self,
+        parameters: Array,
+        gradients: Array,
+        square: Array,
+        mean: Array | None,
+        velocity: Array | None,
+        scalars: Array,
+        alpha: float,
+        eps: float,
+        weight_decay: float,
+        momentum: float,
+    ) -> None: ...
+
+    def adagrad(
+        self,
+        parameters: Array,
+        gradients: Array,
+        total: Array,
+        scalars: Array,
+        counters: Array,
+        lr_decay: float,
+        weight_decay: float,
+        eps: float,
+    ) -> None: ...
+
+    def adam(
+        self,
+        parameters: Array,
+        gradients: Array,
+        m: Array,
+        v: Array,
+        v_max: Array | None,
+        scalars: Array,
+        counters: Array,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        decoupled: bool,
+    ) -> None: ...
+
+    def lion(
+        self,
+        parameters: Array,
+        gradients: Array,
+        m: Array,
+        scalars: Array,
+        beta1: float,
+        beta2: float,
+        weight_decay: float,
+    ) -> None: ...
+
+    def penalty(self, weights: Array, gradients: Array, l1: float, l2: float) -> None:
+        """Gradients += l1 sign(weights) + l2 weights: of the penalty l1 sum|w| + l2/2 sum w^2."""
+
+    def decay(self, weights: Array, scalars: Array, weight_decay: float) -> None:
+        """Weights *= 1 - learning rate * weight_decay: decay that no optimizer rescales."""
+
+    def clip_norm(self, gradients: Array, max_norm: float, scalars: Array) -> None:
+        """scalars[GRADIENT_SCALE] = min(1, max_norm / (||gradients|| + 1e-6)).
+
+        Source: torch.nn.utils.clip_grad_norm_. The update applies it, so no pass is spent on it.
+        """
+
+    # --- control --------------------------------------------------------------------------------
+
+    def begin_step(self, counters: Array, rates: Array, scalars: Array) -> None:
+        """counters[BATCH] += 1, counters[STEP] += 1, scalars = [rates[counters[BATCH]], 1].
+
+        An epoch starts with counters[BATCH] = -1, so that its first step is batch 0.
+        """
+
+    def capture(self, steps: Steps) -> Callable[[int, int], None]:
+        """A function of (start, stop) that does what `steps.run` does, as cheaply as can be.
+
+        NumPy returns `steps.run`. Others may record or compile the steps; what they make is held
+        equal to the reference step by step.
+        """
+
+    def synchronize(self) -> None:
+        """Wait until everything that was asked for has been done."""

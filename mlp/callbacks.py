@@ -1,0 +1,128 @@
+"""Callbacks: what may happen around epochs, and the two that training itself is asked for most."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+from mlp.backends.protocol import HostArray
+from mlp.errors import InvalidSetting, require_in, require_positive_int, unknown_name
+
+if TYPE_CHECKING:
+    from mlp.trainer import Trainer
+
+MONITORS = ("auto", "loss", "validation_loss", "validation_score")
+
+
+class Callback:
+    """Base with hooks that do nothing; override those that you need.
+
+    Every hook gets the trainer: `trainer.epoch`, `trainer.history`, `trainer.network`, and
+    `trainer.stop("why")` to end training after this epoch.
+    """
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        """Before the first epoch of a call of `fit`."""
+
+    def on_progress(self, trainer: Trainer, batches_done: int) -> None:
+        """About ten times a second within an epoch, between two steps."""
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        """After an epoch, when its values are in the history."""
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """When `fit` ends, also by an interrupt or an error."""
+
+
+AnyCallback: TypeAlias = "Callback | Callable[[Trainer], object]"
+
+
+class EachEpoch(Callback):
+    """Calls a plain function with the trainer after every epoch."""
+
+    def __init__(self, function: Callable[[Trainer], object]) -> None:
+        self.function = function
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        self.function(trainer)
+
+
+def as_callback(callback: AnyCallback) -> Callback:
+    """A Callback from itself or from a function of the trainer; raises InvalidSetting otherwise."""
+    if isinstance(callback, Callback):
+        return callback
+    if callable(callback):
+        return EachEpoch(callback)
+    raise InvalidSetting(
+        f"a callback must be an mlp.Callback or a function, not {type(callback).__name__}"
+    )
+
+
+@dataclass
+class BestWeights(Callback):
+    """Keeps the parameters of the best epoch, and puts them back when `fit` ends.
+
+    Args:
+        monitor: a key of the history, or "auto": the validation loss where there is a validation
+            set, else the training loss. Scores are better when higher, losses when lower.
+        min_delta: how much better an epoch has to be to count.
+
+    Attributes:
+        best_epoch: the best epoch so far, from 1; None before the first one.
+        best: its value.
+    """
+
+    monitor: str = "auto"
+    min_delta: float = 0.0
+    best_epoch: int | None = field(default=None, init=False)
+    best: float = field(default=math.nan, init=False)
+    parameters: HostArray | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.monitor not in MONITORS:
+            raise unknown_name("monitor", self.monitor, MONITORS)
+        require_in("min_delta", self.min_delta, 0, math.inf)
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        if self.monitor.startswith("validation") and not trainer.has_validation:
+            raise InvalidSetting(f"to monitor {self.monitor}, pass fit a validation set")
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        key = self.monitor
+        if key == "auto":
+            key = "validation_loss" if trainer.has_validation else "loss"
+        value = trainer.history[key][-1]
+        gain = value - self.best if key == "validation_score" else self.best - value
+        if self.best_epoch is None or gain > self.min_delta:
+            self.best_epoch, self.best = trainer.epoch, value
+            network = trainer.network
+            self.parameters = network.backend.to_host(network.parameters.flat)
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        if self.parameters is not None:
+            backend = trainer.network.backend
+            best = backend.from_host(self.parameters, trainer.network.dtype)
+            backend.copy(best, trainer.network.parameters.flat)
+
+
+@dataclass
+class EarlyStopping(BestWeights):
+    """Stops when `patience` epochs in a row were no better than the best, whose weights it keeps.
+
+    Args:
+        patience: epochs to wait.
+        monitor, min_delta: as in BestWeights.
+    """
+
+    patience: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive_int("patience", self.patience)
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        super().on_epoch_end(trainer)
+        if self.best_epoch is not None and trainer.epoch - self.best_epoch >= self.patience:
+            trainer.stop(f"no better epoch than {self.best_epoch} in the last {self.patience}")

@@ -1,0 +1,147 @@
+"""Checks of what a user passes as X, y and sample weights; each failure is one clear sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mlp.backends.protocol import HostArray
+from mlp.errors import InvalidInput
+from mlp.losses import Loss
+
+
+def as_rows(X: Any, inputs: int | None = None, name: str = "X") -> HostArray:
+    """X as a finite float or integer array (N, I); a single row (I,) becomes (1, I).
+
+    Args:
+        X: anything NumPy makes a rectangular numeric array of.
+        inputs: the number of features that there must be; None for any.
+        name: what to call X in an error.
+
+    Raises:
+        InvalidInput: ragged, empty, not numeric, not finite, or of the wrong width.
+    """
+    rows = _numeric(X, name)
+    if rows.ndim == 1:
+        rows = rows[None, :]
+    if rows.ndim != 2:
+        raise InvalidInput(f"{name} must have 2 dimensions (rows, features), not {rows.ndim}")
+    if rows.size == 0:
+        raise InvalidInput(f"{name} is empty: its shape is {rows.shape}")
+    if inputs is not None and rows.shape[1] != inputs:
+        raise InvalidInput(
+            f"{name} has {rows.shape[1]} features per row, but the network takes {inputs}"
+        )
+    _require_finite(rows, name)
+    return rows
+
+
+def as_target(
+    y: Any,
+    rows: int,
+    outputs: int,
+    loss: Loss,
+    classes: Sequence[Any] | None = None,
+    name: str = "y",
+) -> HostArray:
+    """Y in the form that a loss takes: labels (N,) int64, or numbers (N, O) float64.
+
+    Args:
+        y: class labels, one-hot rows or numbers; (N,) is read as (N, 1) where O is 1. A single
+            number goes with a single row.
+        rows: N.
+        outputs: O.
+        loss: says what the numbers may be.
+        classes: where given, the labels that y holds, in the order of the outputs; else labels are
+            0 to O - 1.
+
+    Raises:
+        InvalidInput: the wrong length or width, or values that do not fit the loss.
+    """
+    target = np.asarray(y) if classes is not None else _numeric(y, name)
+    if target.ndim == 0 or (rows == 1 and target.ndim == 1 and target.size == outputs > 1):
+        target = target.reshape(1, -1) if target.size > 1 else target.reshape(1)
+    if len(target) != rows:
+        raise InvalidInput(f"{name} has {len(target)} rows, but X has {rows}")
+    if target.ndim == 2 and target.shape[1] == 1 and loss.targets == "classes":
+        target = target[:, 0]
+    if target.ndim == 1:
+        if classes is not None and loss.targets in ("classes", "unit"):
+            target = _encode(target, classes, name)
+        if loss.targets == "classes":
+            return _as_labels(target, outputs, name)
+        target = target[:, None]
+    numbers = _numeric(target, name)
+    if numbers.ndim != 2 or numbers.shape[1] != outputs:
+        raise InvalidInput(
+            f"{name} has shape {np.shape(y)}, but {rows} rows and {outputs} outputs were expected"
+        )
+    _require_finite(numbers, name)
+    if loss.targets in ("classes", "unit"):
+        _require(numbers, (numbers >= 0) & (numbers <= 1), f"loss '{loss.name}' takes [0, 1]", name)
+    if loss.targets == "counts":
+        _require(numbers, numbers >= 0, f"loss '{loss.name}' takes numbers >= 0", name)
+    return numbers.astype(np.float64, copy=False)
+
+
+def as_weights(weight: Any, rows: int, name: str = "sample_weight") -> HostArray | None:
+    """Sample weights (N,) float64, finite and not negative, not all 0; None stays None."""
+    if weight is None:
+        return None
+    numbers = _numeric(weight, name)
+    if numbers.shape != (rows,):
+        raise InvalidInput(f"{name} has shape {numbers.shape}, but X has {rows} rows")
+    _require_finite(numbers, name)
+    _require(numbers, numbers >= 0, "weights must be >= 0", name)
+    if not numbers.any():
+        raise InvalidInput(f"{name} is 0 everywhere: at least one row must count")
+    return numbers.astype(np.float64, copy=False)
+
+
+def _numeric(values: Any, name: str) -> HostArray:
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise InvalidInput(f"{name} is ragged: its rows have different lengths") from None
+    if array.dtype.kind not in "biuf":
+        raise InvalidInput(f"{name} must hold real numbers, not {array.dtype}")
+    return array
+
+
+def _require_finite(array: HostArray, name: str) -> None:
+    if array.dtype.kind == "f":
+        _require(array, np.isfinite(array), "values must be finite", name)
+
+
+def _require(array: HostArray, good: HostArray, rule: str, name: str) -> None:
+    if good.all():
+        return
+    place = tuple(int(i) for i in np.argwhere(~good)[0])
+    where = f"row {place[0]}" + (f", column {place[1]}" if len(place) > 1 else "")
+    bad = int(good.size - np.count_nonzero(good))
+    more = f" ({bad} such values in all)" if bad > 1 else ""
+    raise InvalidInput(f"{name} holds {array[place]} at {where}{more}; {rule}")
+
+
+def _encode(labels: HostArray, classes: Sequence[Any], name: str) -> HostArray:
+    """Labels to their positions in `classes`."""
+    position = {label: i for i, label in enumerate(classes)}
+    codes = np.array([position.get(label, -1) for label in labels.tolist()], dtype=np.int64)
+    if (codes < 0).any():
+        row = int(np.argmax(codes < 0))
+        known = ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
+        raise InvalidInput(
+            f"{name} holds the label {labels[row]} at row {row}, which is not one of: {known}"
+        )
+    return codes
+
+
+def _as_labels(labels: HostArray, outputs: int, name: str) -> HostArray:
+    _require_finite(labels, name)
+    if labels.dtype.kind == "f":
+        _require(labels, labels == np.floor(labels), "class labels must be whole numbers", name)
+    rule = f"{outputs} outputs take the labels 0 to {outputs - 1}"
+    _require(labels, (labels >= 0) & (labels < outputs), rule, name)
+    return labels.astype(np.int64)

@@ -1,0 +1,100 @@
+"""Data sets by name or file: the ones that scikit-learn bundles, and .npz files with X and y."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from mlp.backends.protocol import HostArray
+from mlp.data.arrays import as_rows
+from mlp.errors import InvalidInput, unknown_name
+
+Task: TypeAlias = Literal["classification", "regression"]
+
+BUNDLED: dict[str, Task] = {
+    "digits": "classification",
+    "iris": "classification",
+    "wine": "classification",
+    "breast_cancer": "classification",
+    "diabetes": "regression",
+}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows and their targets.
+
+    Attributes:
+        name: the bundled name, or the file's path.
+        X: (N, I), finite numbers.
+        y: class labels (N,), or numbers (N,) or (N, O); None where the source has none.
+        task: what y asks for; None without y.
+        classes: the distinct labels, sorted, of a classification; else None.
+    """
+
+    name: str
+    X: HostArray
+    y: HostArray | None
+    task: Task | None
+    classes: tuple[Any, ...] | None
+
+
+def load_data(source: str, *, need_target: bool = True) -> Dataset:
+    """A bundled data set by its name, or a file by its path (anything with a dot or a slash).
+
+    Raises:
+        InvalidSetting: neither a bundled name nor like a path.
+        InvalidInput: the file is missing or does not hold what it should.
+    """
+    if source in BUNDLED:
+        return _load_bundled(source)
+    if not Path(source).suffix and "/" not in source and not Path(source).exists():
+        raise unknown_name("data set", source, [*BUNDLED, "FILE.npz"])
+    return _load_npz(Path(source), need_target)
+
+
+def _load_bundled(name: str) -> Dataset:
+    from sklearn import datasets  # deferred: `import mlp` must not load scikit-learn
+
+    bunch = getattr(datasets, f"load_{name}")()
+    X, y = np.asarray(bunch.data), np.asarray(bunch.target)
+    if BUNDLED[name] == "regression":
+        return Dataset(name, X, y, "regression", None)
+    names = bunch.target_names[y]
+    return Dataset(name, X, names, "classification", tuple(np.asarray(bunch.target_names).tolist()))
+
+
+def _load_npz(path: Path, need_target: bool) -> Dataset:
+    if path.suffix != ".npz":
+        raise InvalidInput(f"{path}: only .npz files with arrays X and y can be read")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            found = {key: arrays[key] for key in ("X", "y") if key in arrays}
+    except FileNotFoundError:
+        raise InvalidInput(f"{path}: there is no such file") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        raise InvalidInput(
+            f"{path}: not a readable .npz file of numbers or text ({error})"
+        ) from None
+    missing = [key for key in ("X", "y") if key not in found and (key == "X" or need_target)]
+    if missing:
+        raise InvalidInput(f"{path}: the file has no array {' and no array '.join(missing)}")
+    X = as_rows(found["X"], name=f"{path}: X")
+    y = found.get("y")
+    if y is None:
+        return Dataset(str(path), X, None, None, None)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim not in (1, 2) or len(y) != len(X):
+        raise InvalidInput(f"{path}: y has shape {y.shape}, but X has {len(X)} rows")
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        row = int(np.argwhere(~np.isfinite(y))[0][0])
+        raise InvalidInput(f"{path}: y is not finite at row {row}; remove or fill that row")
+    # Whole numbers and text name classes; fractions are measured values.
+    if y.ndim == 1 and y.dtype.kind in "biuUS":
+        return Dataset(str(path), X, y, "classification", tuple(np.unique(y).tolist()))
+    return Dataset(str(path), X, as_rows(y, name=f"{path}: y").reshape(y.shape), "regression", None)

@@ -1,0 +1,65 @@
+"""Every error that this package raises on purpose, and the sentence that names a misspelt word."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from operator import index
+
+
+class MLPError(Exception):
+    """Base of all errors raised on purpose; they say what was wrong, where, and what to do."""
+
+
+class InvalidInput(MLPError, ValueError):
+    """Data that cannot be used: wrong shape, not finite, labels that do not fit."""
+
+
+class InvalidSetting(MLPError, ValueError):
+    """An option that cannot be used: an unknown name, a size that is not positive."""
+
+
+class BackendUnavailable(MLPError, RuntimeError):
+    """A device or precision was asked for that cannot be had here; the message says why."""
+
+
+class ModelFileError(MLPError, ValueError):
+    """A file that is not a readable model of this package."""
+
+
+class TrainingDiverged(MLPError, ArithmeticError):
+    """The training loss became infinite or not a number."""
+
+
+def unknown_name(kind: str, name: object, valid: Iterable[str]) -> InvalidSetting:
+    """The error for a name that is in no table, with the nearest valid one suggested.
+
+    >>> print(unknown_name("activation", "rleu", ["relu", "tanh"]))
+    unknown activation 'rleu'; did you mean 'relu'? Valid: relu, tanh
+    """
+    names = list(valid)
+    near = difflib.get_close_matches(str(name), names, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else "."
+    return InvalidSetting(f"unknown {kind} {str(name)!r}{hint} Valid: {', '.join(names)}")
+
+
+def require_positive_int(name: str, value: object) -> int:
+    """`value` as an int, or an error that names the setting."""
+    number = 0 if isinstance(value, bool) or not hasattr(value, "__index__") else index(value)
+    if number < 1:
+        raise InvalidSetting(f"{name} must be a positive whole number, not {value!r}")
+    return number
+
+
+def require_in(
+    name: str, value: float, low: float, high: float, *, open_high: bool = False
+) -> float:
+    """`value` as a float in [low, high], or [low, high) with `open_high`; else InvalidSetting."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not (low <= number < high if open_high else low <= number <= high):
+        closing = ")" if open_high or high == float("inf") else "]"
+        raise InvalidSetting(f"{name} must be in [{low:g}, {high:g}{closing}, not {value!r}")
+    return number

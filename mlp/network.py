@@ -1,0 +1,343 @@
+"""A network: a spec, its parameters on a device, and what can be asked of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlp.backends import get_backend, precision_dtype
+from mlp.backends.protocol import Array, Dropout, HostArray
+from mlp.backpropagation import Layer, OutputLoss, Tape, backward, forward, output_delta
+from mlp.data.arrays import as_rows, as_target, as_weights
+from mlp.data.preprocessing import Standardizer
+from mlp.errors import InvalidInput, ModelFileError
+from mlp.initializers import initial_weights
+from mlp.losses import Loss, get_loss
+from mlp.model_file import read_model, write_model
+from mlp.parameters import Layout, ParameterBuffer
+from mlp.random import check_seed
+from mlp.spec import Dense, NetworkSpec
+
+# Rows that a pass over many runs at once: enough to fill the device, few enough to stay in cache.
+BLOCK_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What `Network.gradients` computes; all arrays are on the host, in the network's dtype.
+
+    Attributes:
+        loss: the mean loss of the batch.
+        weights: dLoss/dW (I, O) per layer.
+        biases: dLoss/db (O,) per layer.
+        deltas: dLoss/dz (B, O) per layer.
+        activations: a (B, O) per layer.
+    """
+
+    loss: float
+    weights: tuple[HostArray, ...]
+    biases: tuple[HostArray, ...]
+    deltas: tuple[HostArray, ...]
+    activations: tuple[HostArray, ...]
+
+
+class Network:
+    """A multi-layer perceptron of dense layers.
+
+    Args:
+        inputs: number of features of a row.
+        layers: the dense layers, first to last.
+        device: "auto" (a usable GPU, else the CPU), "cpu" (Numba), "numpy" (the reference), "cuda",
+            "cuda:N".
+        precision: "float32" or "float64"; 16-bit modes and tf32 where the device has them.
+        seed: decides the initial weights.
+
+    Attributes:
+        spec: sizes and functions.
+        device, precision, dtype: where and in what the network computes.
+        preprocessing: None, or a Standardizer: then every method that takes X takes raw rows.
+        classes: None (labels are 0 to O - 1), or the label of each output: then every method that
+            takes labels takes these, and `predict` answers with them.
+        loss: name of the loss that the network was last trained with, or None.
+        metadata: anything else that JSON can hold, kept in the model file.
+
+    Raises:
+        InvalidSetting: a size or name that cannot be used.
+        BackendUnavailable: a device or precision that cannot be had here.
+
+    >>> net = Network(2, [Dense(3, "tanh"), Dense(1)], device="numpy", precision="float64")
+    >>> net.forward([[0.0, 0.0], [1.0, -1.0]]).shape
+    (2, 1)
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        layers: Iterable[Dense],
+        *,
+        device: str = "auto",
+        precision: str = "float32",
+        seed: int = 0,
+    ) -> None:
+        self.spec = NetworkSpec.of(inputs, layers)
+        self.seed = check_seed(seed)
+        self.backend = get_backend(device)
+        self.dtype = precision_dtype(precision, self.backend)
+        self.precision = precision
+        self.preprocessing: Standardizer | None = None
+        self.classes: tuple[Any, ...] | None = None
+        self.loss: str | None = None
+        self.metadata: dict[str, Any] = {}
+        self.layout = Layout.of(self.spec, self.dtype)
+        self.parameters = ParameterBuffer(self.backend, self.layout, self.dtype)
+        widths = self.spec.widths
+        self.set_parameters(
+            [
+                initial_weights(
+                    layer.initializer, layer.activation, self.seed, i, *widths[i : i + 2]
+                )
+                for i, layer in enumerate(self.spec.layers)
+            ],
+            [np.zeros(layer.units) for layer in self.spec.layers],
+        )
+
+    @property
+    def device(self) -> str:
+        return self.backend.name
+
+    def __repr__(self) -> str:
+        shape = " → ".join(
+            [str(self.spec.inputs), *(f"{d.units} {d.activation}" for d in self.spec.layers)]
+        )
+        count = self.spec.parameter_count
+        return f"Network({shape}; {count:,} parameters, {self.precision} on {self.device})"
+
+    # --- parameters -----------------------------------------------------------------------------
+
+    @property
+    def weights(self) -> tuple[HostArray, ...]:
+        """Host copies of W (I, O) per layer; read-only, since `set_parameters` changes them."""
+        return self._host_copies(self.parameters.weights)
+
+    @property
+    def biases(self) -> tuple[HostArray, ...]:
+        """Host copies of b (O,) per layer; read-only, since `set_parameters` changes them."""
+        return self._host_copies(self.parameters.biases)
+
+    def set_parameters(self, weights: Sequence[Any], biases: Sequence[Any]) -> None:
+        """Replaces all weights (I, O) and biases (O,), converting them to the network's dtype.
+
+        Raises:
+            InvalidInput: a wrong number of arrays, a wrong shape, or a value that is not finite;
+                the network is then unchanged.
+        """
+        checked = []
+        for kind, given, own in (
+            ("weights", weights, self.parameters.weights),
+            ("biases", biases, self.parameters.biases),
+        ):
+            if len(given) != len(own):
+                raise InvalidInput(f"{kind} has {len(given)} arrays for {len(own)} layers")
+            for i, (new, view) in enumerate(zip(given, own, strict=True)):
+                array = np.asarray(new, dtype=np.float64)
+                if array.shape != view.shape:
+                    raise InvalidInput(f"{kind}[{i}] has shape {array.shape}, not {view.shape}")
+                if not np.isfinite(array).all():
+                    raise InvalidInput(f"{kind}[{i}] holds values that are not finite")
+                checked.append((array, view))
+        for array, view in checked:
+            self.backend.copy(self.backend.from_host(array, self.dtype), view)
+
+    def _host_copies(self, arrays: Iterable[Array]) -> tuple[HostArray, ...]:
+        copies = tuple(self.backend.to_host(array) for array in arrays)
+        for array in copies:
+            array.flags.writeable = False
+        return copies
+
+    # --- passes ---------------------------------------------------------------------------------
+
+    def layers(
+        self, gradients: ParameterBuffer | None = None, counters: Array = None
+    ) -> list[Layer]:
+        """The layers' arrays, for `mlp.backpropagation`.
+
+        Args:
+            gradients: where a backward pass writes; None for forward passes only.
+            counters: the backend's counters array for a training pass, in which dropout applies.
+        """
+        return [
+            Layer(
+                W=self.parameters.weights[i],
+                b=self.parameters.biases[i],
+                activation=layer.activation,
+                dropout=(
+                    Dropout(layer.dropout, i, counters)
+                    if layer.dropout and counters is not None
+                    else None
+                ),
+                dW=gradients.weights[i] if gradients else None,
+                db=gradients.biases[i] if gradients else None,
+            )
+            for i, layer in enumerate(self.spec.layers)
+        ]
+
+    def rows_to_device(self, X: Any, name: str = "X") -> Array:
+        """X checked, standardised if the network has that, and on the device: (N, I)."""
+        rows = as_rows(X, self.spec.inputs, name)
+        if self.preprocessing is not None:
+            rows = self.preprocessing.transform(rows)
+        return self.backend.from_host(rows, self.dtype)
+
+    def target_to_device(self, y: Any, rows: int, loss: Loss, name: str = "y") -> Array:
+        """Y checked against the loss and on the device: labels (N,) int64 or numbers (N, O)."""
+        target = as_target(y, rows, self.spec.outputs, loss, self.classes, name)
+        dtype = target.dtype if target.dtype.kind == "i" else self.dtype
+        return self.backend.from_host(target, dtype)
+
+    def weight_to_device(self, weight: Any, rows: int, name: str = "sample_weight") -> Array | None:
+        """Sample weights checked and on the device (N,), or None."""
+        checked = as_weights(weight, rows, name)
+        return None if checked is None else self.backend.from_host(checked, self.dtype)
+
+    def forward(self, X: Any) -> HostArray:
+        """Output activations (N, O) of rows X (N, I) or of one row (I,), which counts as (1, I).
+
+        Raises:
+            InvalidInput: X is empty, ragged, not finite or of the wrong width.
+        """
+        rows = self.rows_to_device(X)
+        layers = self.layers()
+        outputs = np.empty((len(rows), self.spec.outputs), self.dtype)
+        size = min(BLOCK_ROWS, len(rows))
+        a = [self.backend.empty((size, layer.units), self.dtype) for layer in self.spec.layers]
+        for start in range(0, len(rows), size):
+            x = rows[start : start + size]
+            count = len(x)
+            for layer, out in zip(layers, a, strict=True):
+                self.backend.linear_forward(
+                    x, layer.W, layer.b, layer.activation, out[:count], None
+                )
+                x = out[:count]
+            outputs[start : start + count] = self.backend.to_host(x)
+        return outputs
+
+    def gradients(self, X: Any, y: Any, loss: str | Loss, sample_weight: Any = None) -> Gradients:
+        """Loss, gradients and everything on the way to them, for one batch, without dropout.
+
+        Args:
+            X: rows (B, I), or one row (I,).
+            y: targets as the loss takes them: labels (B,), or numbers (B, O).
+            loss: a name from `mlp.losses.LOSSES`, or a Loss.
+            sample_weight: (B,) or None.
+
+        Raises:
+            InvalidInput: X, y or the weights cannot be used.
+            InvalidSetting: the loss is unknown or does not fit the output activation.
+        """
+        chosen = get_loss(loss)
+        joined = OutputLoss.of(chosen, self.spec.output_activation)
+        rows = self.rows_to_device(X)
+        target = self.target_to_device(y, len(rows), chosen)
+        weight = self.weight_to_device(sample_weight, len(rows))
+        buffer = ParameterBuffer(self.backend, self.layout, self.dtype)
+        tape = Tape.allocate(self.backend, self.spec, len(rows), self.dtype, dropout=False)
+        totals = self.backend.zeros((2,), np.float64)
+        layers = self.layers(buffer)
+        self.backend.copy(rows, tape.x)
+        forward(self.backend, layers, tape)
+        activations = self._host_copies(tape.a)
+        if joined.activation != self.spec.output_activation:  # the loss takes z: run again to it
+            forward(self.backend, joined.layers(layers), tape)
+        output_delta(self.backend, joined, tape, target, weight, totals)
+        backward(self.backend, layers, tape)
+        summed, count = self.backend.to_host(totals)
+        return Gradients(
+            loss=float(summed / count),
+            weights=self._host_copies(buffer.weights),
+            biases=self._host_copies(buffer.biases),
+            deltas=self._host_copies(tape.delta),
+            activations=activations,
+        )
+
+    def predict(self, X: Any) -> HostArray:
+        """Predictions for rows X (N, I), or for one row.
+
+        Softmax outputs give the label of the largest, (N,). Sigmoid outputs give labels too, unless
+        the network was trained with a regression loss: one output gives (N,), the second label
+        where a >= 0.5; several give (N, O) of 0 and 1. All others give values, (N,) for one output
+        and (N, O) for several; after training with the Poisson loss these are expected counts,
+        exp(a).
+        """
+        a = self.forward(X)
+        kind = self.spec.output_activation
+        if kind == "softmax":
+            return self._labels(a.argmax(axis=1))
+        if kind == "sigmoid" and self.loss in (None, "binary_cross_entropy", "cross_entropy"):
+            on = (a >= 0.5).astype(np.int64)
+            return self._labels(on[:, 0]) if self.spec.outputs == 1 else on
+        if self.loss == "poisson":
+            a = np.exp(a)
+        return a[:, 0] if self.spec.outputs == 1 else a
+
+    def _labels(self, codes: HostArray) -> HostArray:
+        return codes if self.classes is None else np.asarray(self.classes)[codes]
+
+    # --- files ----------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Writes the network to a safetensors file: weights, spec, preprocessing, class names.
+
+        Raises:
+            ModelFileError: the file cannot be written; an older file of that name is then intact.
+        """
+        tensors = {}
+        for i, (W, b) in enumerate(zip(self.weights, self.biases, strict=True)):
+            tensors[f"layers.{i}.weight"], tensors[f"layers.{i}.bias"] = W, b
+        if self.preprocessing is not None:
+            tensors["preprocessing.mean"] = self.preprocessing.mean
+            tensors["preprocessing.scale"] = self.preprocessing.scale
+        document = {
+            "network": self.spec.to_json(),
+            "precision": self.precision,
+            "seed": self.seed,
+            "classes": None if self.classes is None else list(self.classes),
+            "loss": self.loss,
+            "metadata": self.metadata,
+        }
+        write_model(Path(path), tensors, document)
+
+
+def load(path: str | Path, device: str = "auto") -> Network:
+    """The network of a file that `Network.save` wrote, on a device; its precision is the file's.
+
+    Raises:
+        ModelFileError: missing, damaged, or not such a file.
+        BackendUnavailable: the device, or the file's precision on it, cannot be had.
+    """
+    tensors, document = read_model(Path(path))
+    try:
+        spec = NetworkSpec.from_json(document["network"])
+        depth = range(len(spec.layers))
+        weights = [tensors[f"layers.{i}.weight"] for i in depth]
+        biases = [tensors[f"layers.{i}.bias"] for i in depth]
+        precision, seed, classes = document["precision"], document["seed"], document["classes"]
+        loss, metadata = document["loss"], document["metadata"]
+        scaler = None
+        if "preprocessing.mean" in tensors:
+            scaler = Standardizer(tensors["preprocessing.mean"], tensors["preprocessing.scale"])
+            if not scaler.mean.shape == scaler.scale.shape == (spec.inputs,):
+                raise InvalidInput("the preprocessing does not fit the inputs")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{path}: the model file is incomplete or damaged ({error})") from None
+    net = Network(spec.inputs, spec.layers, device=device, precision=precision, seed=seed)
+    try:
+        net.set_parameters(weights, biases)
+    except InvalidInput as error:
+        raise ModelFileError(f"{path}: the model file is damaged: {error}") from None
+    net.preprocessing, net.loss, net.metadata = scaler, loss, metadata
+    net.classes = None if classes is None else tuple(classes)
+    return net

@@ -1,0 +1,218 @@
+"""The training loop: epochs of steps, validation, schedule and callbacks around them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from mlp import random
+from mlp.callbacks import AnyCallback, Callback, as_callback
+from mlp.errors import InvalidSetting, TrainingDiverged, require_in, require_positive_int
+from mlp.evaluation import Evaluator
+from mlp.losses import Loss, get_loss
+from mlp.network import Network
+from mlp.optimizers import Optimizer, get_optimizer
+from mlp.schedules import Horizon, Schedule, get_schedule
+from mlp.step import Regularization, Step
+
+# Steps run in slices of about this long, so that progress and interrupts get a turn in between.
+SLICE_SECONDS = 0.1
+
+History = dict[str, list[float]]
+
+
+class Trainer:
+    """Trains one network.
+
+    Args:
+        network: the network, changed in place.
+        loss: a name from `mlp.losses.LOSSES`, or a Loss; it must fit the output activation.
+        optimizer: an Optimizer, or its name.
+        batch_size: rows per step; the last batch of an epoch may be smaller.
+        schedule: a Schedule or its name; None for a constant rate. Schedules count epochs over all
+            calls of `fit`; one with an end (cosine, one-cycle) ends where the current call does.
+        weight_decay: decoupled decay of the weight matrices, W *= 1 - rate * weight_decay before
+            each update; apart from an optimizer's own, which concerns biases too.
+        clip_norm: bound on the norm of all gradients together; None for none.
+        l1, l2: penalty l1 sum|W| + l2/2 sum W² on the weight matrices. The reported losses are
+            without it.
+        seed: of the shuffles and dropout masks.
+
+    Attributes:
+        epoch: epochs trained so far, in all calls of `fit`.
+        history: one value per epoch: loss (mean over the epoch's batches while training, dropout
+            included), learning_rate (of its last step), seconds (of its steps), and with a
+            validation set validation_loss and validation_score (see `mlp.evaluation.score`).
+        stopped: why training ended early, or None.
+
+    Raises:
+        InvalidSetting: an unknown name, a size that is not positive, a loss that does not fit.
+
+    The same seeds, data and settings give the same bits, on a given device and machine; two calls
+    of `fit` on the same rows with a constant rate give the same as one with the sum of the epochs.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        loss: str | Loss,
+        optimizer: str | Optimizer = "adam",
+        batch_size: int = 128,
+        schedule: str | Schedule | None = None,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+        seed: int = 0,
+        *,
+        l1: float = 0.0,
+        l2: float = 0.0,
+    ) -> None:
+        if not isinstance(network, Network):
+            raise InvalidSetting(f"network must be an mlp.Network, not {type(network).__name__}")
+        self.network = network
+        self.loss = get_loss(loss)
+        self.loss.form(network.spec.output_activation)
+        self.optimizer = get_optimizer(optimizer)
+        self.batch_size = require_positive_int("batch_size", batch_size)
+        self.schedule = get_schedule(schedule)
+        for name, value in (("weight_decay", weight_decay), ("l1", l1), ("l2", l2)):
+            require_in(name, value, 0, math.inf, open_high=True)
+        if clip_norm is not None and require_in("clip_norm", clip_norm, 0, math.inf) == 0:
+            raise InvalidSetting("clip_norm must be greater than 0, or None")
+        self.regularization = Regularization(l1, l2, weight_decay, clip_norm)
+        self.seed = random.check_seed(seed)
+        self.epoch = 0
+        self.last_epoch = 0
+        self.history: History = {}
+        self.stopped: str | None = None
+        self.has_validation = False
+        self.schedule_state = self.schedule.start()
+        self.step: Step | None = None
+        self._slice = 1
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        epochs: int,
+        validation: tuple[Any, ...] | None = None,
+        sample_weight: Any = None,
+        callbacks: Iterable[AnyCallback] = (),
+    ) -> History:
+        """Trains for `epochs` more epochs and returns the history of all of them.
+
+        Args:
+            X: rows (N, I).
+            y: targets as the loss takes them: labels (N,), or numbers (N, O), or (N,) where O is 1.
+            epochs: how many epochs at most.
+            validation: (X, y) or (X, y, sample_weight), evaluated after every epoch.
+            sample_weight: (N,) weights >= 0; the loss of a batch is the weighted mean of its rows.
+            callbacks: Callback objects, or functions that are called with the trainer after every
+                epoch.
+
+        Raises:
+            InvalidInput: data that cannot be used; the network is then unchanged.
+            TrainingDiverged: the loss became infinite or NaN.
+            KeyboardInterrupt: passed on after the callbacks' `on_fit_end`, so that BestWeights and
+                EarlyStopping have put the best weights back.
+        """
+        require_positive_int("epochs", epochs)
+        hooks = [as_callback(callback) for callback in callbacks]
+        step = self._prepare(X, y, sample_weight)
+        evaluate = None
+        if validation is not None:
+            if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
+                raise InvalidSetting("validation must be (X, y) or (X, y, sample_weight)")
+            Xv, yv, *weight = validation
+            evaluate = Evaluator(self.network, self.loss, Xv, yv, *weight[:1], name="validation ")
+        self._check_history(evaluate is not None)
+        self.has_validation = evaluate is not None
+        self.network.loss = self.loss.name
+        self.last_epoch, self.stopped = self.epoch + epochs, None
+        run = self.network.backend.capture(step)
+        try:
+            for hook in hooks:
+                hook.on_fit_start(self)
+            while self.epoch < self.last_epoch and self.stopped is None:
+                self._run_epoch(step, run, evaluate, hooks)
+        finally:
+            for hook in hooks:
+                hook.on_fit_end(self)
+        return self.history
+
+    def stop(self, reason: str) -> None:
+        """Ends training after the current epoch."""
+        self.stopped = reason
+
+    @property
+    def batches(self) -> int:
+        """Steps in an epoch of the current `fit`; 0 before the first."""
+        return self.step.batches if self.step else 0
+
+    def _prepare(self, X: Any, y: Any, sample_weight: Any) -> Step:
+        """A step over these rows, with the optimizer state and counters of earlier ones."""
+        network = self.network
+        rows = network.rows_to_device(X)
+        target = network.target_to_device(y, len(rows), self.loss)
+        weight = network.weight_to_device(sample_weight, len(rows))
+        step = Step(
+            network, self.loss, self.optimizer, self.regularization,
+            self.batch_size, rows, target, weight, self.seed,
+        )  # fmt: skip
+        if self.step is not None:
+            step.resume(self.step)
+        self.step = step
+        return step
+
+    def _check_history(self, validation: bool) -> None:
+        if self.epoch and ("validation_loss" in self.history) != validation:
+            raise InvalidSetting(
+                "either every call of fit on a trainer has a validation set, or none has: "
+                "the history holds one value per epoch"
+            )
+
+    def _run_epoch(
+        self, step: Step, run: Any, evaluate: Evaluator | None, hooks: list[Callback]
+    ) -> None:
+        horizon = Horizon(self.epoch, self.last_epoch, step.batches, len(step.X))
+        rates = self.schedule.rates(self.optimizer.lr, horizon, self.schedule_state)
+        step.begin_epoch(random.permutation(self.seed, self.epoch, len(step.X)), rates)
+        seconds = self._run_slices(step, run, hooks)
+        values = {"loss": step.mean_loss()}
+        if not math.isfinite(values["loss"]):
+            raise TrainingDiverged(
+                f"training diverged in epoch {self.epoch + 1}: the loss is {values['loss']}; "
+                "use a smaller learning rate, clip_norm, or standardised inputs"
+            )
+        if evaluate is not None:
+            result = evaluate()
+            values |= {"validation_loss": result.loss, "validation_score": result.score}
+        values |= {"learning_rate": float(rates[-1]), "seconds": seconds}
+        for key, value in values.items():
+            self.history.setdefault(key, []).append(value)
+        watched = values.get("validation_loss", values["loss"])
+        self.schedule_state = self.schedule.observe(self.schedule_state, watched)
+        self.epoch += 1
+        for hook in hooks:
+            hook.on_epoch_end(self)
+
+    def _run_slices(self, step: Step, run: Any, hooks: list[Callback]) -> float:
+        """Runs an epoch's steps; returns the seconds they took."""
+        done, total = 0, 0.0
+        while done < step.batches:
+            stop = min(done + self._slice, step.batches)
+            started = time.perf_counter()
+            run(done, stop)
+            step.backend.synchronize()
+            elapsed = time.perf_counter() - started
+            total += elapsed
+            # Only the length of a slice depends on the clock, never what a step computes.
+            if elapsed < SLICE_SECONDS / 2 and stop - done == self._slice:
+                self._slice *= 2
+            elif elapsed > SLICE_SECONDS * 2:
+                self._slice = max(self._slice // 2, 1)
+            done = stop
+            for hook in hooks:
+                hook.on_progress(self, done)
+        return total
