@@ -37,7 +37,7 @@ class Activation:
         saves: "a" if g' is computed from the output, "z" if from the input.
         forward: z (B, O) -> a (B, O).
         derivative: saved (B, O) -> g' (B, O); None for softmax.
-        kinks: values of z at which g' jumps.
+        kinks: values of z at which g' jumps, or its slope does.
         initializer: the weight initialiser that suits g.
     """
 
@@ -124,7 +124,7 @@ _ROWS = (
     ),
     Activation(
         "elu", "z if z > 0 else exp(z) - 1", "1 if a > 0 else a + 1", "a",
-        _elu, lambda a: np.where(a > 0, np.ones_like(a), a + 1), (), "he_normal",
+        _elu, lambda a: np.where(a > 0, np.ones_like(a), a + 1), (0.0,), "he_normal",
     ),
     Activation(
         "selu", "λ (z if z > 0 else α (exp(z) - 1)), λ = 1.0507, α = 1.6733",

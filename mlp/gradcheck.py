@@ -81,7 +81,7 @@ def slope_along(
     """The derivative of the loss along a direction in one parameter tensor, by finite differences.
 
     The five-point rule: f' = (8 (f(h) - f(-h)) - (f(2h) - f(-2h))) / 12h. Where the four points do
-    not lie on one side of every kink, h is divided by 10, at most four times; then None is returned.
+    not lie on one side of every kink, h is divided by 10, at most four times; then it is None.
 
     Args:
         network: any network; differences are taken in float64 on a copy of it.
@@ -132,14 +132,15 @@ def _directions(shape: tuple[int, ...], seed: int, layer: int) -> Iterator[Doubl
 
 
 def _sides_of_kinks(network: Network, point: Gradients, y: Any, loss: str | Loss) -> HostArray:
-    """On which side of every kink each unit is; every kink in the table is at z = 0 = a."""
+    """On which side of every kink each unit is; those of activations are all at z = 0 = a."""
     sides = [
         (a > 0).ravel()
         for a, layer in zip(point.activations, network.spec.layers, strict=True)
         if get_activation(layer.activation).kinks
     ]
-    if get_loss(loss).kinked:
-        sides.append((point.activations[-1] > np.reshape(y, point.activations[-1].shape)).ravel())
+    output = point.activations[-1]
+    for kink in get_loss(loss).kinks:
+        sides.append((output - np.reshape(y, output.shape) > kink).ravel())
     return np.concatenate(sides) if sides else np.empty(0, bool)
 
 

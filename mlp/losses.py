@@ -126,12 +126,16 @@ class Loss:
     matched: ClassVar[dict[str, str]] = {}
     targets: ClassVar[Literal["classes", "unit", "counts", "values"]] = "values"
     needs: ClassVar[tuple[str, ...]] = ()
-    kinked: ClassVar[bool] = False
 
     @property
     def parameter(self) -> float:
         """The one number that the form takes (label smoothing, Huber's delta); else 0."""
         return 0.0
+
+    @property
+    def kinks(self) -> tuple[float, ...]:
+        """Values of a_k - y_k at which the gradient jumps, or its slope does."""
+        return ()
 
     def form(self, output_activation: str) -> tuple[str, bool]:
         """(form, matched) for an output activation; raises InvalidSetting where they do not fit."""
@@ -171,7 +175,10 @@ class MAE(Loss):
     name = "mae"
     formula = "L = 1/O Σ_k |a_k - y_k|"
     source = "torch.nn.L1Loss"
-    kinked = True
+
+    @property
+    def kinks(self) -> tuple[float, ...]:
+        return (0.0,)
 
 
 @dataclass(frozen=True)
@@ -195,13 +202,18 @@ class Huber(Loss):
     def parameter(self) -> float:
         return self.delta
 
+    @property
+    def kinks(self) -> tuple[float, ...]:
+        return (-self.delta, self.delta)
+
 
 class BinaryCrossEntropy(Loss):
     """L = 1/O sum_k [-y_k log(a_k) - (1 - y_k) log(1 - a_k)].
 
-    dL/da_k = (a_k - y_k) / (a_k (1 - a_k)) / O. After a sigmoid it is computed from z: L_k = max(z, 0) - z y + log(1 + exp(-|z|)) and
-    dL/dz_k = (sigmoid(z_k) - y_k) / O. After a softmax, from a, with log(a) >= -100 and
-    a (1 - a) >= 1e-12. Source: torch.nn.BCELoss and torch.nn.BCEWithLogitsLoss.
+    dL/da_k = (a_k - y_k) / (a_k (1 - a_k)) / O. After a sigmoid it is computed from z:
+    L_k = max(z, 0) - z y + log(1 + exp(-|z|)) and dL/dz_k = (sigmoid(z_k) - y_k) / O. After a
+    softmax, from a, with log(a) >= -100 and a (1 - a) >= 1e-12. Source: torch.nn.BCELoss and
+    torch.nn.BCEWithLogitsLoss.
     """
 
     name = "binary_cross_entropy"

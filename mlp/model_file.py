@@ -73,7 +73,7 @@ def read_model(path: Path) -> tuple[dict[str, HostArray], dict[str, Any]]:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path}: not a readable model file ({error})") from None
     try:
         document = json.loads(metadata[_KEY])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,10 @@ class Network:
             if len(given) != len(own):
                 raise InvalidInput(f"{kind} has {len(given)} arrays for {len(own)} layers")
             for i, (new, view) in enumerate(zip(given, own, strict=True)):
-                array = np.asarray(new, dtype=np.float64)
+                try:
+                    array = np.asarray(new, dtype=np.float64)
+                except (TypeError, ValueError):
+                    raise InvalidInput(f"{kind}[{i}] is not an array of numbers") from None
                 if array.shape != view.shape:
                     raise InvalidInput(f"{kind}[{i}] has shape {array.shape}, not {view.shape}")
                 if not np.isfinite(array).all():
@@ -319,12 +323,18 @@ def load(path: str | Path, device: str = "auto") -> Network:
         BackendUnavailable: the device, or the file's precision on it, cannot be had.
     """
     tensors, document = read_model(Path(path))
+    backend = get_backend(device)
     try:
         spec = NetworkSpec.from_json(document["network"])
         depth = range(len(spec.layers))
         weights = [tensors[f"layers.{i}.weight"] for i in depth]
         biases = [tensors[f"layers.{i}.bias"] for i in depth]
-        precision, seed, classes = document["precision"], document["seed"], document["classes"]
+        # Before memory is taken for sizes that a damaged file may state.
+        if [W.shape for W in weights] != [*pairwise(spec.widths)]:
+            raise InvalidInput("the weights do not fit the network")
+        precision, seed = document["precision"], check_seed(document["seed"])
+        precision_dtype(precision, backend)
+        classes = None if document["classes"] is None else tuple(document["classes"])
         loss, metadata = document["loss"], document["metadata"]
         scaler = None
         if "preprocessing.mean" in tensors:
@@ -338,6 +348,5 @@ def load(path: str | Path, device: str = "auto") -> Network:
         net.set_parameters(weights, biases)
     except InvalidInput as error:
         raise ModelFileError(f"{path}: the model file is damaged: {error}") from None
-    net.preprocessing, net.loss, net.metadata = scaler, loss, metadata
-    net.classes = None if classes is None else tuple(classes)
+    net.preprocessing, net.classes, net.loss, net.metadata = scaler, classes, loss, metadata
     return net

@@ -265,7 +265,12 @@ class NumpyBackend(HostMemory):
         scalars[GRADIENT_SCALE] = 1.0
 
     def capture(self, steps: Steps) -> Callable[[int, int], None]:
-        return steps.run
+        def run(start: int, stop: int) -> None:
+            # A diverging run is reported once, by its loss, not by a warning per operation.
+            with np.errstate(over="ignore", invalid="ignore"):
+                steps.run(start, stop)
+
+        return run
 
 
 def dropout_factor(dropout: Dropout, like: HostArray) -> HostArray:

@@ -236,7 +236,7 @@ class Backend(Protocol):
     def capture(self, steps: Steps) -> Callable[[int, int], None]:
         """A function of (start, stop) that does what `steps.run` does, as cheaply as can be.
 
-        NumPy returns `steps.run`. Others may record or compile the steps; what they make is held
+        NumPy runs `steps.run` itself. Others may record or compile the steps; what they make is held
         equal to the reference step by step.
         """
 

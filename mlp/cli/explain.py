@@ -1,0 +1,55 @@
+"""`mlp explain`: one sample's forward and backward pass with every number shown."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import click
+
+from mlp.cli.output import data_for, device_option, json_option, print_json
+from mlp.errors import InvalidInput, InvalidSetting
+from mlp.network import load
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path), required=False)
+@click.argument("data", required=False)
+@click.option("--example", help="Walk through a textbook example instead: relu or sigmoid.")
+@click.option("--row", default=0, show_default=True, help="Which row of DATA.")
+@click.option("--learning-rate", type=float, help="Show the update by plain gradient descent, too.")
+@device_option
+@json_option
+def explain(
+    model: Path | None,
+    data: str | None,
+    example: str | None,
+    row: int,
+    learning_rate: float | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Show how MODEL computes one row of DATA, and every gradient that follows from its target.
+
+    DATA is by default the bundled data set that the model was trained on. With --example, the
+    network, the row and the rate are those of a small textbook example.
+    """
+    from mlp.explain import explain_example, explain_row
+
+    if (model is None) == (example is None):
+        raise InvalidSetting("name either a MODEL file or an --example (relu, sigmoid)")
+    if example is not None:
+        walk = explain_example(example, device=device)
+    elif model is not None:
+        network = load(model, device)
+        found = data_for(network, model, data, need_target=True)
+        if not 0 <= row < len(found.X):
+            raise InvalidInput(
+                f"{found.name} has rows 0 to {len(found.X) - 1}; there is no row {row}"
+            )
+        loss = network.loss or "mse"
+        walk = explain_row(network, found.X, found.y, loss, row, learning_rate=learning_rate)
+    if as_json:
+        print_json(walk.to_json())
+    else:
+        click.echo(walk.text(min(shutil.get_terminal_size().columns, 100)))

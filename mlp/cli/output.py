@@ -1,0 +1,87 @@
+"""What the subcommands share: where they write, how they name devices, what they keep safe."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from mlp.data.sources import BUNDLED, Dataset, load_data
+from mlp.errors import InvalidInput, InvalidSetting
+from mlp.model_file import write_atomically
+from mlp.network import Network
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def device_option(command: Command) -> Command:
+    return click.option(
+        "--device", default="auto", show_default=True, help="auto, cpu, numpy, cuda or cuda:N."
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON object on stdout and nothing else."
+    )(command)
+
+
+def overwrite_option(command: Command) -> Command:
+    return click.option(
+        "--overwrite", is_flag=True, help="Replace results that are already there."
+    )(command)
+
+
+def say(message: str) -> None:
+    """A message for the person at the terminal, on stderr."""
+    click.echo(message, err=True)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """The one JSON object on stdout; numbers that JSON lacks become null."""
+    click.echo(to_json(value))
+
+
+def to_json(value: dict[str, Any]) -> str:
+    return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_result(path: Path, content: str | bytes, *, overwrite: bool) -> None:
+    """Writes a result file whole or not at all, and never over another unless asked.
+
+    Raises:
+        InvalidInput: the file exists, or cannot be written.
+    """
+    if path.exists() and not overwrite:
+        raise InvalidInput(f"{path} already exists; pass --overwrite to replace it")
+    try:
+        write_atomically(path, content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def data_for(network: Network, model: Path, source: str | None, *, need_target: bool) -> Dataset:
+    """The data set named on the command line, or the bundled one that the model was trained on.
+
+    Raises:
+        InvalidSetting: none was named, and the model was trained on a file.
+    """
+    if source is None:
+        source = network.metadata.get("data")
+        if source not in BUNDLED:
+            raise InvalidSetting(f"{model} was not trained on a bundled data set; name the DATA")
+    return load_data(source, need_target=need_target)

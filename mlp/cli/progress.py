@@ -1,0 +1,88 @@
+"""Progress of a training run on stderr: a live bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from mlp.callbacks import Callback
+from mlp.cli.output import say
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from mlp.trainer import Trainer
+
+LINES_PER_RUN = 20
+
+
+def latest(trainer: Trainer) -> str:
+    """The newest epoch's values, as in "loss 0.1234, validation loss 0.2345, score 0.9722"."""
+    history = trainer.history
+    if not history:
+        return ""
+    parts = [f"loss {history['loss'][-1]:.4f}"]
+    if trainer.has_validation:
+        parts.append(f"validation loss {history['validation_loss'][-1]:.4f}")
+        parts.append(f"score {history['validation_score'][-1]:.4f}")
+    return ", ".join(parts)
+
+
+def rate(trainer: Trainer) -> str:
+    """Rows per second in the newest epoch's steps, as in "123,456 rows/s"."""
+    if not trainer.history or trainer.step is None:
+        return ""
+    return f"{len(trainer.step.X) / trainer.history['seconds'][-1]:,.0f} samples/s"
+
+
+class LiveBar(Callback):
+    """One line that is redrawn: epoch, bar, loss, score, samples/s, time left."""
+
+    bar: Progress
+    task: TaskID
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[values]}"),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(compact=True),
+            console=Console(file=sys.stderr),
+        )
+        self.task = self.bar.add_task(
+            "train", total=None, epoch=trainer.epoch, epochs=trainer.last_epoch,
+            values="first step: compiling what is not cached yet", rate="",
+        )  # fmt: skip
+        self.bar.start()
+
+    def on_progress(self, trainer: Trainer, batches_done: int) -> None:
+        self.bar.update(
+            self.task,
+            total=trainer.last_epoch * trainer.batches,
+            completed=trainer.epoch * trainer.batches + batches_done,
+            values=latest(trainer),
+        )
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        self.bar.update(self.task, epoch=trainer.epoch, values=latest(trainer), rate=rate(trainer))
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        self.bar.stop()
+        if trainer.stopped:
+            say(f"stopped after epoch {trainer.epoch}: {trainer.stopped}")
+
+
+class Lines(Callback):
+    """About twenty lines a run, one an epoch."""
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        every = max(1, trainer.last_epoch // LINES_PER_RUN)
+        ends = trainer.epoch in (1, trainer.last_epoch) or trainer.stopped
+        if ends or trainer.epoch % every == 0:
+            say(f"epoch {trainer.epoch}/{trainer.last_epoch}: {latest(trainer)}, {rate(trainer)}")
+        if trainer.stopped:
+            say(f"stopped after epoch {trainer.epoch}: {trainer.stopped}")

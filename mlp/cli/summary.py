@@ -1,0 +1,66 @@
+"""What a training run comes to: the numbers of metrics.json, and the table at its end."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mlp.callbacks import BestWeights
+from mlp.cli.plan import Job
+from mlp.evaluation import Evaluator
+
+
+def measure(
+    job: Job, best: BestWeights, *, stopped: str | None, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """The run's results; the losses and the score are those of the saved weights."""
+    trainer, network = job.trainer, job.network
+    training = Evaluator(network, trainer.loss, job.X, job.y)()
+    held_out = job.validation and Evaluator(network, trainer.loss, *job.validation)()
+    seconds = trainer.history["seconds"]
+    return {
+        "task": job.target.task,
+        "data": job.data.name,
+        "device": network.device,
+        "precision": network.precision,
+        "network": repr(network),
+        "loss": trainer.loss.name,
+        "metric": "accuracy" if job.target.task == "classification" else "R²",
+        "epochs": trainer.epoch,
+        "best_epoch": best.best_epoch,
+        "stopped": stopped,
+        "seconds": sum(seconds),
+        # The median epoch: the first one also loads, and once in a while compiles, the kernels.
+        "samples_per_second": len(job.X) / statistics.median(seconds),
+        "train_loss": training.loss,
+        "train_score": training.score,
+        "validation_loss": held_out.loss if held_out else None,
+        "validation_score": held_out.score if held_out else None,
+        "settings": settings,
+    }
+
+
+def print_summary(metrics: dict[str, Any], folder: Path) -> None:
+    """The closing table, on stdout."""
+    from rich.console import Console
+    from rich.table import Table
+
+    def number(key: str) -> str:
+        return "-" if metrics[key] is None else f"{metrics[key]:.4f}"
+
+    table = Table(show_header=True, header_style="bold")
+    table.add_column(metrics["data"])
+    table.add_column("training", justify="right")
+    table.add_column("validation", justify="right")
+    table.add_row(f"loss ({metrics['loss']})", number("train_loss"), number("validation_loss"))
+    table.add_row(metrics["metric"], number("train_score"), number("validation_score"))
+    Console().print(table)
+    click.echo(
+        f"{metrics['epochs']} epochs in {metrics['seconds']:.1f} s, "
+        f"{metrics['samples_per_second']:,.0f} samples/s on {metrics['device']}; "
+        f"kept: epoch {metrics['best_epoch']}"
+    )
+    click.echo(f"saved in {folder}")
