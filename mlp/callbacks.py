@@ -78,7 +78,8 @@ class BestWeights(Callback):
     min_delta: float = 0.0
     best_epoch: int | None = field(default=None, init=False)
     best: float = field(default=math.nan, init=False)
-    parameters: HostArray | None = field(default=None, init=False, repr=False)
+    parameters: HostArray | None = field(default=None, init=False, repr=False, compare=False)
+    _trainer: Trainer | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.monitor not in MONITORS:
@@ -86,6 +87,9 @@ class BestWeights(Callback):
         require_in("min_delta", self.min_delta, 0, math.inf)
 
     def on_fit_start(self, trainer: Trainer) -> None:
+        if self._trainer is not trainer:  # what was best of another network is nothing here
+            self.best_epoch, self.best, self.parameters = None, math.nan, None
+            self._trainer = trainer
         if self.monitor.startswith("validation") and not trainer.has_validation:
             raise InvalidSetting(f"to monitor {self.monitor}, pass fit a validation set")
 
@@ -95,7 +99,8 @@ class BestWeights(Callback):
             key = "validation_loss" if trainer.has_validation else "loss"
         value = trainer.history[key][-1]
         gain = value - self.best if key == "validation_score" else self.best - value
-        if self.best_epoch is None or gain > self.min_delta:
+        first = math.isnan(self.best) and not math.isnan(value)
+        if self.best_epoch is None or first or gain > self.min_delta:
             self.best_epoch, self.best = trainer.epoch, value
             network = trainer.network
             self.parameters = network.backend.to_host(network.parameters.flat)

@@ -139,8 +139,9 @@ def _sides_of_kinks(network: Network, point: Gradients, y: Any, loss: str | Loss
         if get_activation(layer.activation).kinks
     ]
     output = point.activations[-1]
-    for kink in get_loss(loss).kinks:
-        sides.append((output - np.reshape(y, output.shape) > kink).ravel())
+    sides += [
+        (output - np.reshape(y, output.shape) > kink).ravel() for kink in get_loss(loss).kinks
+    ]
     return np.concatenate(sides) if sides else np.empty(0, bool)
 
 

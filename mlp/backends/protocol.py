@@ -76,7 +76,7 @@ class Backend(Protocol):
         """out[...] = source, of one shape and dtype."""
 
     def gather_rows(self, X: Array, index: Array, out: Array) -> None:
-        """out[i] = X[index[i]]: X (N, I) or (N,), index (B,) int64, out (B, I) or (B,)."""
+        """out[i] = X[index[i]]: X (N, I) or (N,), index (B,) int64 in 0..N-1, out (B, I) or (B,)."""
 
     # --- layer ----------------------------------------------------------------------------------
 
@@ -136,7 +136,7 @@ class Backend(Protocol):
         Args:
             form: a name from `mlp.losses.FORMS`.
             output: a or z (B, O), as the form takes.
-            target: (B, O) of the network's dtype, or class labels (B,) int64.
+            target: (B, O) of the network's dtype, or class labels (B,) int64 in 0..O-1.
             weight: sample weights w (B,) of the network's dtype, >= 0; None for all 1.
             parameter: the form's number (label smoothing, Huber's delta).
             delta: (B, O), receives w_i dL_i/d output_i / sum(w), or 0 where sum(w) is 0.

@@ -133,7 +133,7 @@ def _softmax(layer: LayerTrace, trace: Trace, shown: tuple[int, ...], digits: in
 def _output_name(layer: LayerTrace, trace: Trace, j: int) -> str:
     if not layer.is_output or trace.names is None:
         return ""
-    if len(layer.a) == 1:
+    if len(layer.a) < len(trace.names):
         return f"how likely class {trace.names[1]} is"
     return f"class {trace.names[j]}"
 
@@ -143,8 +143,8 @@ def loss_section(trace: Trace, digits: int) -> Section:
     text = []
     output: HostArray = trace.layers[-1].a
     if trace.label is not None and trace.names is not None:
-        single = len(output) == 1
-        best = int(output[0] >= 0.5) if single else int(output.argmax())
+        yes_no = len(output) < len(trace.names)
+        best = int(output[0] >= 0.5) if yes_no else int(output.argmax())
         says = trace.names[best]
         verdict = "that is right" if says == trace.label else f"the row's class is {trace.label}"
         text.append(f"The network says class {says}; {verdict}.")
@@ -154,6 +154,8 @@ def loss_section(trace: Trace, digits: int) -> Section:
         why = f"Here δ is Huber's bound, {bound}; from now on δ is dL/dz."
     elif trace.loss.name == "cross_entropy" and not trace.target.all():
         why = "Only the classes with a target above 0 count."
+    if trace.matched is not None:
+        why = f"{why} It is computed from z, so no logarithm sees a rounded a.".strip()
     line = Line("L", loss_numbers(trace, digits), trace.value)
     return Section(
         "The loss", tuple(text), (Step(trace.loss.name, trace.loss.formula, (line,), why=why),)

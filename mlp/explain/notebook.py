@@ -60,20 +60,24 @@ INITIAL = State(
 )  # fmt: skip
 
 
-def earlier_cell(state: State) -> State:
-    """The training cell as it stood when it was run, before it was edited into what is printed.
+def training_cell(state: State, *, as_printed: bool) -> State:
+    """One run of the notebook's training cell, faults and all.
 
-    It multiplies by the error (y - t)² itself where the chain rule has 2 (y - t), adds where it
-    should subtract, and sums the hidden deltas over both units for b1.
+    It adds where it should subtract. Its d_hidden is (2,), one row and not a batch, so that
+    `np.sum(d_hidden, axis=0)` is one number for both entries of b1.
+
+    Args:
+        as_printed: with 2 (y - t) as the error's derivative, as on the page; else with (y - t)²
+            in its place, as the cell stood when it was run.
     """
     h, y = state.forward()
-    delta_2 = np.square(y - T) * y * (1 - y)
+    delta_2 = (2 * (y - T) if as_printed else np.square(y - T)) * y * (1 - y)
     delta_1 = delta_2 @ state.W2.T * h * (1 - h)
     return State(
         W1=state.W1 + RATE * np.outer(X, delta_1),
-        b1=state.b1 + RATE * delta_1.sum(),
+        b1=state.b1 + RATE * np.sum(delta_1, axis=0),
         W2=state.W2 + RATE * np.outer(h, delta_2),
-        b2=state.b2 + RATE * delta_2.sum(),
+        b2=state.b2 + RATE * np.sum(delta_2, axis=0),
     )
 
 
@@ -109,8 +113,8 @@ def correct(net: Network) -> Numbers:
     return {name: np.ravel(values).tolist() for name, values in found.items()}
 
 
-def errors_by_direction(net: Network, steps: tuple[int, ...]) -> dict[int, tuple[float, float]]:
-    """Steps -> the error after as many steps down the gradient, and up it as the cell goes.
+def errors_by_direction(net: Network, steps: tuple[int, ...]) -> dict[int, list[float]]:
+    """Steps -> the error after as many steps down the gradient, up it, and of the printed cell.
 
     The network is used as a scratch pad, and has its own parameters back at the end.
     """
@@ -127,36 +131,66 @@ def errors_by_direction(net: Network, steps: tuple[int, ...]) -> dict[int, tuple
                 [b + sign * RATE * db for b, db in zip(net.biases, g.biases, strict=True)],
             )
     net.set_parameters(*start)
-    return {count: (down, up) for count, (down, up) in found.items()}
+    state = INITIAL
+    for done in range(max(steps) + 1):
+        if done in found:
+            found[done].append(float(np.square(state.forward()[1] - T)[0]))
+        state = training_cell(state, as_printed=True)
+    return found
 
 
-def errata(net: Network) -> tuple[tuple[Section, Section], dict[str, object]]:
-    """What the page gets wrong, in two sections, and the numbers behind them."""
+def errata(net: Network) -> tuple[tuple[Section, ...], dict[str, object]]:
+    """What the page gets wrong, fault by fault, and the numbers behind it."""
     errors = errors_by_direction(net, (0, 1, 10, 100))
-    state = earlier_cell(INITIAL)
+    state = training_cell(INITIAL, as_printed=False)
     right, left = correct(net), manual_cells(state, *INITIAL.forward())
+    cell = training_cell(INITIAL, as_printed=True).b1.tolist()
+    ascent = (INITIAL.b1 + RATE * net.gradients(X, T, "mse").biases[0]).tolist()
     values: dict[str, object] = {
-        "errors": {str(n): {"descent": down, "ascent": up} for n, (down, up) in errors.items()},
+        "errors": {
+            str(n): dict(zip(("descent", "ascent", "cell"), found, strict=True))
+            for n, found in errors.items()
+        },
         "printed": PRINTED,
         "correct": right,
         "from_left_over_state": left,
         "left_over_state": {
             name: getattr(state, name).ravel().tolist() for name in ("W1", "b1", "W2", "b2")
         },
+        "b1_after_one_step": {"cell": cell, "ascent": ascent},
     }
-    return (_ascent_section(errors), _state_section(right, left)), values
+    return (
+        _ascent_section(errors),
+        _bias_section(cell, ascent),
+        _state_section(right, left),
+    ), values
 
 
-def _ascent_section(errors: dict[int, tuple[float, float]]) -> Section:
+def _ascent_section(errors: dict[int, list[float]]) -> Section:
     text = (
         "It updates with `w += gradient * lr`. The gradient points to where the error grows, so "
-        "learning takes the step against it, `-=`. Here is the error after repeating the cell:",
+        "learning takes the step against it, `-=`. The error after a number of steps:",
     )
     table = Table(
-        ("steps", "error with -=", "error with +="),
-        tuple((str(n), f"{down:.8f}", f"{up:.8f}") for n, (down, up) in errors.items()),
+        ("steps", "down the gradient", "up the gradient", "the cell as printed"),
+        tuple((str(n), *(f"{error:.8f}" for error in found)) for n, found in errors.items()),
     )
     return Section(f"{TITLE}, 1: the training cell climbs", text, (table,))
+
+
+def _bias_section(cell: list[float], ascent: list[float]) -> Section:
+    text = (
+        "That the cell's column is not quite the one before it has a reason: b1. "
+        "`np.sum(d_hidden_layer, axis=0)` adds up the rows of a batch, but here d_hidden_layer is "
+        "one row, of shape (2,), and what is added up is its two units. Both entries of b1 get "
+        "both gradients. After one step:",
+    )
+    rows = tuple(
+        (name, *(f"{value:.8f}" for value in values))
+        for name, values in (("the cell as printed", cell), ("up the gradient", ascent))
+    )
+    table = Table(("", "b1_1", "b1_2"), rows)
+    return Section(f"{TITLE}, 2: the training cell mixes up b1", text, (table,))
 
 
 def _state_section(right: Numbers, left: Numbers) -> Section:
@@ -168,10 +202,9 @@ def _state_section(right: Numbers, left: Numbers) -> Section:
         "the cells after the training cell did not see the initial weights.",
         "Nor did they see what the training cell on the page leaves behind: it adds the very "
         "dE/dW2 that the last cell subtracts, so the last cell would print 0.5 and 0.6.",
-        "What fits is an earlier version of the training cell. It took (y - t)² y (1 - y) for δ, "
-        "where the chain rule has 2 (y - t) y (1 - y); it used `+=`; and it added the sum of both "
-        "hidden deltas to both entries of b1. From the state that it leaves, with h and y as "
-        "they were, every printed digit follows:",
+        "What fits is the same cell with one difference: (y - t)² in the place of its derivative "
+        "2 (y - t). From the state that this leaves, with h and y still those of the initial "
+        "weights, every printed digit follows:",
     )
     rows = tuple(
         (_entry_name(name, i, len(printed)), *(f"{column[name][i]:.8f}" for column in columns))
@@ -181,7 +214,7 @@ def _state_section(right: Numbers, left: Numbers) -> Section:
     )
     header = ("", "printed", "from the initial weights", "from the state left behind")
     return Section(
-        f"{TITLE}, 2: some numbers belong to other weights", text, (Table(header, rows),)
+        f"{TITLE}, 3: some numbers belong to other weights", text, (Table(header, rows),)
     )
 
 

@@ -103,9 +103,7 @@ class Trace:
             )  # fmt: skip
             x = a[i]
         names = _output_names(net, loss)
-        label = names[int(rows[0])] if names and rows.ndim == 1 else None
-        if names and net.spec.outputs == 1:
-            label = names[int(rows[0, 0] >= 0.5)]
+        label = _label(names, rows)
         return cls(
             np.asarray(X)[0], tuple(layers), loss, found.loss, _target_row(rows, loss, len(a[-1])),
             form if matched else None, names, label,
@@ -145,9 +143,19 @@ def _target_row(rows: HostArray, loss: Loss, outputs: int) -> HostArray:
 
 def _output_names(net: Network, loss: Loss) -> tuple[str, ...] | None:
     """A name per output; of a single yes-no output, the names of no and yes."""
+    outputs = net.spec.outputs
     if loss.targets not in ("classes", "unit"):
         return None
-    if net.classes is not None:
-        return tuple(str(label) for label in net.classes)
-    outputs = net.spec.outputs
-    return tuple(map(str, range(outputs))) if loss.targets == "classes" and outputs > 1 else None
+    if net.classes is None:
+        return tuple(map(str, range(outputs))) if loss.targets == "classes" else None
+    fitting = len(net.classes) == (2 if outputs == 1 and loss.targets == "unit" else outputs)
+    return tuple(map(str, net.classes)) if fitting else None
+
+
+def _label(names: tuple[str, ...] | None, rows: HostArray) -> str | None:
+    """The name of the row's class, where its target is one class."""
+    if names is None:
+        return None
+    if rows.ndim == 1:
+        return names[int(rows[0])]
+    return names[int(rows[0, 0] >= 0.5)] if rows.shape[1] == 1 and len(names) == 2 else None

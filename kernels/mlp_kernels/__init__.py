@@ -1,0 +1,1 @@
+"""Compute kernels: plain functions over arrays that know nothing of networks or training."""

@@ -1,0 +1,90 @@
+"""Every operation of the contract once, on the compiled backend, in float32.
+
+Run as a program, it prints how many kernels were compiled and how many came from the cache.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from types import ModuleType
+
+import numpy as np
+
+from mlp.backends.numba import NumbaBackend
+from mlp.backends.protocol import Dropout
+
+B, I, O, P = 128, 96, 64, 128 * 96  # noqa: E741
+
+
+def kernel_modules() -> list[ModuleType]:
+    from mlp_kernels.cpu import activations, dense, losses, optimizers, philox
+
+    return [activations, dense, losses, optimizers, philox]
+
+
+def dispatchers() -> Iterator[tuple[ModuleType, str, Callable]]:
+    """(module, name, kernel) of all kernels, each where it is defined."""
+    for module in kernel_modules():
+        for name, value in vars(module).items():
+            if hasattr(value, "py_func") and value.py_func.__module__ == module.__name__:
+                yield module, name, value
+
+
+def operations() -> list[Callable[[], None]]:
+    """Calls that can be repeated; all arrays are made here, once."""
+    cpu = NumbaBackend()
+    rng = np.random.default_rng(0)
+
+    def array(*shape):
+        return cpu.from_host(rng.uniform(0.1, 0.9, shape), np.float32)
+
+    X, x, W, b, a, saved = (
+        array(500, I), array(B, I), array(I, O), array(O), array(B, O), array(B, O),
+    )  # fmt: skip
+    delta, delta_prev, dW, db, db_prev = array(B, O), array(B, I), array(I, O), array(O), array(I)
+    rows, weight, totals = array(B, O), array(B), np.zeros(2)
+    labels = cpu.from_host(rng.integers(0, O, 500), np.int64)
+    y, index = cpu.zeros((B,), np.int64), cpu.from_host(rng.integers(0, 500, B), np.int64)
+    p, g, s1, s2, s3 = (array(P) for _ in range(5))
+    counters, rates, scalars = np.array([1, 1, -1]), np.full(100, 1e-3), np.ones(2)
+    dropout = Dropout(0.5, 0, counters)
+    return [
+        lambda: cpu.begin_step(counters, rates, scalars),
+        lambda: cpu.gather_rows(X, index, x),
+        lambda: cpu.gather_rows(labels, index, y),
+        lambda: cpu.copy(a, saved),
+        lambda: cpu.linear_forward(x, W, b, "relu", a, a),
+        lambda: cpu.linear_forward(x, W, b, "gelu", a, saved, dropout),
+        lambda: cpu.linear_forward(x, W, b, "softmax", a, None),
+        lambda: cpu.loss("softmax_cross_entropy", a, y, None, 0.1, delta, totals),
+        lambda: cpu.loss("cross_entropy", a, rows, weight, 0.1, delta, totals),
+        lambda: cpu.loss("mse", a, rows, None, 0.0, delta, totals),
+        lambda: cpu.activation_delta(delta, saved, "silu", delta),
+        lambda: cpu.linear_grads(x, delta, dW, db),
+        lambda: cpu.linear_grads(x, delta, dW, None),
+        lambda: cpu.linear_delta(delta, W, x, "tanh", delta_prev, db_prev),
+        lambda: cpu.linear_delta(delta, W, x, "relu", delta_prev, db_prev, dropout),
+        lambda: cpu.penalty(p, g, 1e-3, 1e-3),
+        lambda: cpu.decay(p, scalars, 1e-3),
+        lambda: cpu.clip_norm(g, 1.0, scalars),
+        lambda: cpu.sgd(p, g, s1, scalars, counters, 0.9, 0.0, 0.0, True),
+        lambda: cpu.rmsprop(p, g, s1, None, None, scalars, 0.9, 1e-8, 0.0, 0.0),
+        lambda: cpu.adagrad(p, g, s1, scalars, counters, 0.0, 0.0, 1e-10),
+        lambda: cpu.adam(p, g, s1, s2, s3, scalars, counters, 0.9, 0.999, 1e-8, 0.0, True),
+        lambda: cpu.lion(p, g, s1, scalars, 0.9, 0.99, 0.0),
+        lambda: cpu.synchronize(),
+    ]
+
+
+def main() -> None:
+    for operation in operations():
+        operation()
+    stats = [kernel.stats for _, _, kernel in dispatchers()]
+    compiled = sum(sum(s.cache_misses.values()) for s in stats)
+    loaded = sum(sum(s.cache_hits.values()) for s in stats)
+    print(json.dumps({"compiled": compiled, "loaded": loaded}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Memory operations and capture, of every backend."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+
+@pytest.mark.parametrize("shape", [(1,), (33,), (3, 31), (0, 4)])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+def test_new_arrays(backend, shape, dtype):
+    for array in (backend.empty(shape, dtype), backend.zeros(shape, dtype)):
+        assert array.shape == shape
+        assert array.dtype == dtype
+        assert array.flags.c_contiguous
+    assert (backend.to_host(backend.zeros(shape, dtype)) == 0).all()
+
+
+@pytest.mark.parametrize("name", ["numpy", "cpu"])
+def test_arrays_start_on_256_bytes(name):
+    from mlp.backends import get_backend
+
+    backend = get_backend(name)
+    arrays = [backend.empty((size,), np.float32) for size in (1, 3, 33, 1000)]
+    arrays += [backend.zeros((3, 3), np.float64), backend.from_host(np.ones(7), np.float32)]
+    assert [array.ctypes.data % 256 for array in arrays] == [0] * len(arrays)
+
+
+def test_from_host_and_back(backend, precision):
+    host = np.arange(12.0).reshape(3, 4)[:, ::2]  # not contiguous
+    array = backend.from_host(host, precision)
+    assert array.dtype == precision
+    assert array.flags.c_contiguous
+    back = backend.to_host(array)
+    assert type(back) is np.ndarray
+    np.testing.assert_array_equal(back, host)
+    back[:] = 0
+    np.testing.assert_array_equal(backend.to_host(array), host)  # a copy, not a view
+
+
+def test_copy(device, draw):
+    values = draw.normal(3, 31)
+    out = device.new(3, 31)
+    device.backend.copy(device.put(values), out)
+    np.testing.assert_array_equal(device.get(out), values)
+
+
+@pytest.mark.parametrize("width", [None, 1, 3, 33, 127])
+def test_gather_rows(device, draw, width):
+    shape = (50,) if width is None else (50, width)
+    X = draw.normal(*shape)
+    for rows in (1, 32, 127):
+        index = draw.labels(rows, 50)
+        index[0], index[-1] = 49, 0
+        out = device.new(rows, *shape[1:])
+        device.backend.gather_rows(device.put(X), device.put(index, np.int64), out)
+        np.testing.assert_array_equal(device.get(out), X[index])
+
+
+def test_gather_labels(backend):
+    labels = backend.from_host(np.array([5, 2**40, -1]), np.int64)
+    out = backend.zeros((2,), np.int64)
+    backend.gather_rows(labels, backend.from_host(np.array([1, 0]), np.int64), out)
+    np.testing.assert_array_equal(backend.to_host(out), [2**40, 5])
+
+
+class Recorder:
+    def __init__(self):
+        self.ran = []
+
+    def run(self, start, stop):
+        self.ran += range(start, stop)
+
+
+def test_captured_steps_run_the_same_batches(backend):
+    steps = Recorder()
+    captured = backend.capture(steps)
+    captured(0, 3)
+    captured(3, 4)
+    backend.synchronize()
+    assert steps.ran == [0, 1, 2, 3]

@@ -1,0 +1,29 @@
+"""Fixtures for all tests: every backend that can be used here, every precision, the gpu marker."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mlp.backends import get_backend, unavailable_reason
+from mlp.backends.protocol import Backend
+
+NO_GPU = unavailable_reason("cuda")
+BACKENDS = ["numpy", "cpu", *([] if NO_GPU else [pytest.param("cuda", marks=pytest.mark.gpu)])]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if NO_GPU and item.get_closest_marker("gpu"):
+        pytest.skip(NO_GPU)
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Each backend that can run here."""
+    return get_backend(request.param)
+
+
+@pytest.fixture(params=["float64", "float32"])
+def precision(request: pytest.FixtureRequest) -> np.dtype:
+    """The dtype of parameters and activations."""
+    return np.dtype(request.param)

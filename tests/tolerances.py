@@ -1,0 +1,46 @@
+"""How far a result may be from the truth: the only place in the tests with such numbers.
+
+The rounding error of a sum of K terms of size `scale` grows like sqrt(K) eps scale, where eps is
+the spacing of numbers at 1 in the dtype. Hence the bound c sqrt(K) eps scale. In float64 everything
+is compared with the reference to a fixed relative 1e-10 instead: far above rounding, and far below
+any mistake in a formula.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+# c leaves room for the few roundings of a term, and for exp and others that err by some eps.
+FACTOR = 8.0
+FLOAT64_RELATIVE = 1e-10
+
+# Central differences in float64 with step h err by h^2 |f'''| / 6 + eps |f| / h.
+DIFFERENCE_STEP = 1e-5
+DIFFERENCE_RELATIVE = 1e-8
+
+# Bytes that Python objects of a step may take; the arrays of the allocation test are far larger.
+STEADY_STATE_BYTES = 4096
+
+
+def bound(dtype: Any, terms: int, scale: float) -> float:
+    """The largest error of a number made of `terms` terms of size `scale` in `dtype`."""
+    if np.dtype(dtype) == np.float64:
+        return FLOAT64_RELATIVE * scale
+    return FACTOR * float(np.sqrt(terms)) * float(np.finfo(dtype).eps) * scale
+
+
+def assert_close(
+    actual: Any, expected: Any, dtype: Any, *, terms: int = 1, scale: float | None = None
+) -> None:
+    """`actual` within `bound` of `expected`; NaN and infinities in the same places.
+
+    `scale` is by default the largest finite number expected, or 1 if that is larger.
+    """
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.shape == expected.shape
+    if scale is None:
+        finite = expected[np.isfinite(expected)]
+        scale = max(1.0, float(np.abs(finite).max(initial=0.0)))
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=bound(dtype, terms, scale))
