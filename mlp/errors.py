@@ -43,9 +43,17 @@ def unknown_name(kind: str, name: object, valid: Iterable[str]) -> InvalidSettin
     return InvalidSetting(f"unknown {kind} {str(name)!r}{hint} Valid: {', '.join(names)}")
 
 
+def as_int(value: object, otherwise: int) -> int:
+    """`value` as an int if its type is one of whole numbers (not bool), else `otherwise`."""
+    try:
+        return otherwise if isinstance(value, bool) else index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return otherwise
+
+
 def require_positive_int(name: str, value: object) -> int:
     """`value` as an int, or an error that names the setting."""
-    number = 0 if isinstance(value, bool) or not hasattr(value, "__index__") else index(value)
+    number = as_int(value, 0)
     if number < 1:
         raise InvalidSetting(f"{name} must be a positive whole number, not {value!r}")
     return number

@@ -150,8 +150,8 @@ class Network:
                     raise InvalidInput(f"{kind}[{i}] is not an array of numbers") from None
                 if array.shape != view.shape:
                     raise InvalidInput(f"{kind}[{i}] has shape {array.shape}, not {view.shape}")
-                if not np.isfinite(array).all():
-                    raise InvalidInput(f"{kind}[{i}] holds values that are not finite")
+                if not (np.abs(array) <= np.finfo(self.dtype).max).all():
+                    raise InvalidInput(f"{kind}[{i}] has values not finite in {self.dtype}")
                 checked.append((array, view))
         for array, view in checked:
             self.backend.copy(self.backend.from_host(array, self.dtype), view)
@@ -194,18 +194,26 @@ class Network:
         rows = as_rows(X, self.spec.inputs, name)
         if self.preprocessing is not None:
             rows = self.preprocessing.transform(rows)
-        return self.backend.from_host(rows, self.dtype)
+        return self._numbers_to_device(rows, name)
 
     def target_to_device(self, y: Any, rows: int, loss: Loss, name: str = "y") -> Array:
         """Y checked against the loss and on the device: labels (N,) int64 or numbers (N, O)."""
         target = as_target(y, rows, self.spec.outputs, loss, self.classes, name)
-        dtype = target.dtype if target.dtype.kind == "i" else self.dtype
-        return self.backend.from_host(target, dtype)
+        if target.dtype.kind == "i":
+            return self.backend.from_host(target, np.int64)
+        return self._numbers_to_device(target, name)
 
     def weight_to_device(self, weight: Any, rows: int, name: str = "sample_weight") -> Array | None:
         """Sample weights checked and on the device (N,), or None."""
         checked = as_weights(weight, rows, name)
-        return None if checked is None else self.backend.from_host(checked, self.dtype)
+        return None if checked is None else self._numbers_to_device(checked, name)
+
+    def _numbers_to_device(self, array: HostArray, name: str) -> Array:
+        """A finite array in the network's dtype, in which it must be finite too."""
+        limit = float(np.finfo(self.dtype).max)
+        if array.dtype.kind == "f" and max(-float(array.min()), float(array.max())) > limit:
+            raise InvalidInput(f"{name} holds numbers beyond {limit:.2g}, the end of {self.dtype}")
+        return self.backend.from_host(array, self.dtype)
 
     def forward(self, X: Any) -> HostArray:
         """Output activations (N, O) of rows X (N, I) or of one row (I,), which counts as (1, I).

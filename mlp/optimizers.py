@@ -266,7 +266,7 @@ class Lion(Optimizer):
 
 
 def _check_betas(optimizer: Adam | Lion, betas: tuple[float, float]) -> None:
-    if len(betas) != 2:
+    if not isinstance(betas, tuple | list) or len(betas) != 2:
         raise InvalidSetting(f"betas must be two numbers, not {betas!r}")
     optimizer._check(beta1=betas[0], beta2=betas[1])
 

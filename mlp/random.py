@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from mlp.errors import InvalidSetting
+from mlp.errors import InvalidSetting, as_int
 
 Words: TypeAlias = np.ndarray[Any, np.dtype[np.uint32]]
 Doubles: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
@@ -32,8 +32,8 @@ _HALF = np.uint64(32)
 
 def check_seed(seed: object) -> int:
     """`seed` as an int in [0, 2^63), or an InvalidSetting."""
-    number = seed.__index__() if hasattr(seed, "__index__") else -1
-    if isinstance(seed, bool) or not 0 <= number < 2**63:
+    number = as_int(seed, -1)
+    if not 0 <= number < 2**63:
         raise InvalidSetting(f"seed must be a whole number from 0 to 2^63 - 1, not {seed!r}")
     return number
 

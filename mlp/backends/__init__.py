@@ -30,7 +30,6 @@ _PRECISIONS: dict[str, tuple[str, tuple[str, ...]]] = {
 DEVICES = ("auto", "cpu", "numpy", "cuda", "cuda:N")
 
 
-@functools.cache
 def get_backend(device: str) -> Backend:
     """The backend of a device name; one instance per device.
 
@@ -44,15 +43,17 @@ def get_backend(device: str) -> Backend:
     """
     if device == "auto":
         return get_backend("cuda" if unavailable_reason("cuda") is None else "cpu")
-    name, _, number = str(device).partition(":")
-    if name not in _BACKENDS or (number and name != "cuda"):
+    name, colon, number = str(device).partition(":")
+    if name not in _BACKENDS or (colon and not (name == "cuda" and number.isdecimal())):
         raise unknown_name("device", device, DEVICES)
+    return _make(name, int(number or 0))
+
+
+@functools.cache
+def _make(name: str, number: int) -> Backend:
     module, cls = _BACKENDS[name]
-    if name != "cuda":
-        return cast(Backend, getattr(importlib.import_module(module), cls)())
-    if number and not number.isdecimal():
-        raise unknown_name("device", device, DEVICES)
-    return cast(Backend, getattr(importlib.import_module(module), cls)(int(number or 0)))
+    make = getattr(importlib.import_module(module), cls)
+    return cast(Backend, make(number) if name == "cuda" else make())
 
 
 def unavailable_reason(name: str) -> str | None:
@@ -71,7 +72,7 @@ def available_backends() -> dict[str, str]:
 
 def precision_dtype(precision: str, backend: Backend) -> np.dtype[Any]:
     """The dtype of parameters and activations; raises where the backend lacks the precision."""
-    if precision not in _PRECISIONS:
+    if not isinstance(precision, str) or precision not in _PRECISIONS:
         raise unknown_name("precision", precision, _PRECISIONS)
     dtype, backends = _PRECISIONS[precision]
     if backend.name not in backends:

@@ -76,7 +76,7 @@ class Backend(Protocol):
         """out[...] = source, of one shape and dtype."""
 
     def gather_rows(self, X: Array, index: Array, out: Array) -> None:
-        """out[i] = X[index[i]]: X (N, I) or (N,), index (B,) int64 in 0..N-1, out (B, I) or (B,)."""
+        """out[i] = X[index[i]]: X (N, I) or (N,), index (B,) int64 in 0..N-1, out as X."""
 
     # --- layer ----------------------------------------------------------------------------------
 
@@ -236,8 +236,8 @@ class Backend(Protocol):
     def capture(self, steps: Steps) -> Callable[[int, int], None]:
         """A function of (start, stop) that does what `steps.run` does, as cheaply as can be.
 
-        NumPy runs `steps.run` itself. Others may record or compile the steps; what they make is held
-        equal to the reference step by step.
+        NumPy runs `steps.run` itself. Others may record or compile the steps; what they make is
+        held equal to the reference step by step.
         """
 
     def synchronize(self) -> None:

@@ -15,7 +15,7 @@ from mlp.network import load
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path), required=False)
 @click.argument("data", required=False)
-@click.option("--example", help="Walk through a textbook example instead: relu or sigmoid.")
+@click.option("--example", help="A textbook example instead: relu, sigmoid or matrix.")
 @click.option("--row", default=0, show_default=True, help="Which row of DATA.")
 @click.option("--learning-rate", type=float, help="Show the update by plain gradient descent, too.")
 @device_option
@@ -37,7 +37,7 @@ def explain(
     from mlp.explain import explain_example, explain_row
 
     if (model is None) == (example is None):
-        raise InvalidSetting("name either a MODEL file or an --example (relu, sigmoid)")
+        raise InvalidSetting("name either a MODEL file or an --example: relu, sigmoid or matrix")
     if example is not None:
         walk = explain_example(example, device=device)
     elif model is not None:
@@ -52,4 +52,4 @@ def explain(
     if as_json:
         print_json(walk.to_json())
     else:
-        click.echo(walk.text(min(shutil.get_terminal_size().columns, 100)))
+        click.echo(walk.text(min(shutil.get_terminal_size().columns, 100)), nl=False)

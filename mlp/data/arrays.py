@@ -60,7 +60,7 @@ def as_target(
     Raises:
         InvalidInput: the wrong length or width, or values that do not fit the loss.
     """
-    target = np.asarray(y) if classes is not None else _numeric(y, name)
+    target = _numeric(y, name) if classes is None else _array(y, name)
     if target.ndim == 0 or (rows == 1 and target.ndim == 1 and target.size == outputs > 1):
         target = target.reshape(1, -1) if target.size > 1 else target.reshape(1)
     if len(target) != rows:
@@ -100,11 +100,15 @@ def as_weights(weight: Any, rows: int, name: str = "sample_weight") -> HostArray
     return numbers.astype(np.float64, copy=False)
 
 
-def _numeric(values: Any, name: str) -> HostArray:
+def _array(values: Any, name: str) -> HostArray:
     try:
-        array = np.asarray(values)
+        return np.asarray(values)
     except ValueError:
         raise InvalidInput(f"{name} is ragged: its rows have different lengths") from None
+
+
+def _numeric(values: Any, name: str) -> HostArray:
+    array = _array(values, name)
     if array.dtype.kind not in "biuf":
         raise InvalidInput(f"{name} must hold real numbers, not {array.dtype}")
     return array

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -72,11 +73,17 @@ def _load_npz(path: Path, need_target: bool) -> Dataset:
     if path.suffix != ".npz":
         raise InvalidInput(f"{path}: only .npz files with arrays X and y can be read")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here, because NumPy leaves a file open that turns out to be damaged.
+        with path.open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            if isinstance(arrays, np.ndarray):
+                raise ValueError("it holds a single array without a name")
             found = {key: arrays[key] for key in ("X", "y") if key in arrays}
     except FileNotFoundError:
         raise InvalidInput(f"{path}: there is no such file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+    except (
+        OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error,
+    ) as error:  # fmt: skip
         raise InvalidInput(
             f"{path}: not a readable .npz file of numbers or text ({error})"
         ) from None
