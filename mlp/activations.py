@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from mlp.errors import unknown_name
+from mlp.errors import lookup
 
 Floats: TypeAlias = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
@@ -166,10 +166,7 @@ ACTIVATIONS: dict[str, Activation] = {row.name: row for row in _ROWS}
 
 def get_activation(name: str) -> Activation:
     """The table's row for `name`; raises InvalidSetting, suggesting the nearest name."""
-    try:
-        return ACTIVATIONS[name]
-    except (KeyError, TypeError):
-        raise unknown_name("activation", name, ACTIVATIONS) from None
+    return lookup("activation", name, ACTIVATIONS)
 
 
 def activation_backward(name: str, gradient: Floats, saved: Floats) -> Floats:

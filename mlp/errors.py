@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from operator import index
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class MLPError(Exception):
@@ -49,6 +52,13 @@ def as_int(value: object, otherwise: int) -> int:
         return otherwise if isinstance(value, bool) else index(value)  # type: ignore[arg-type]
     except TypeError:
         return otherwise
+
+
+def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
+    """The table's entry for `name`; raises InvalidSetting, suggesting the nearest name."""
+    if not isinstance(name, str) or name not in table:
+        raise unknown_name(kind, name, table)
+    return table[name]
 
 
 def require_positive_int(name: str, value: object) -> int:

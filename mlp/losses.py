@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import numpy as np
 
 from mlp.activations import Floats, sigmoid
-from mlp.errors import InvalidSetting, require_in, unknown_name
+from mlp.errors import InvalidSetting, lookup, require_in
 
 Target: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 RowLoss: TypeAlias = tuple[Floats, Floats]  # value per row (B,), its gradient (B, O)
@@ -271,9 +271,4 @@ LOSSES: dict[str, type[Loss]] = {
 
 def get_loss(loss: str | Loss) -> Loss:
     """A Loss from itself or from its name with default parameters."""
-    if isinstance(loss, Loss):
-        return loss
-    try:
-        return LOSSES[loss]()
-    except (KeyError, TypeError):
-        raise unknown_name("loss", loss, LOSSES) from None
+    return loss if isinstance(loss, Loss) else lookup("loss", loss, LOSSES)()

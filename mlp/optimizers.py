@@ -16,11 +16,26 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 
 from mlp.backends.protocol import Array, Backend
-from mlp.errors import InvalidSetting, require_in, unknown_name
+from mlp.errors import InvalidSetting, lookup, require_in
 from mlp.parameters import ParameterBuffer
 
 OptimizerState: TypeAlias = dict[str, Array]  # name of the state -> flat buffer (P,)
 INFINITY = float("inf")
+
+
+@dataclass(frozen=True)
+class Flat:
+    """What an update works on besides its state: see `mlp.backends.protocol` for the last two.
+
+    Attributes:
+        parameters, gradients: flat buffers (P,).
+        scalars, counters: learning rate and gradient scale; seed, step, batch.
+    """
+
+    parameters: Array
+    gradients: Array
+    scalars: Array
+    counters: Array
 
 
 class Optimizer(ABC):
@@ -40,16 +55,8 @@ class Optimizer(ABC):
         return {name: backend.zeros((like.layout.size,), dtype) for name in self.state_names()}
 
     @abstractmethod
-    def update(
-        self,
-        backend: Backend,
-        parameters: Array,
-        gradients: Array,
-        state: OptimizerState,
-        scalars: Array,
-        counters: Array,
-    ) -> None:
-        """One step on the flat buffers (P,); see `mlp.backends.protocol` for scalars, counters."""
+    def update(self, backend: Backend, flat: Flat, state: OptimizerState) -> None:
+        """One step on the flat buffers."""
 
     def _check(self, **fractions: float) -> None:
         """Validates lr, weight_decay and eps where present, and the named numbers in [0, 1)."""
@@ -83,17 +90,9 @@ class SGD(Optimizer):
     def state_names(self) -> tuple[str, ...]:
         return ("velocity",) if self.momentum else ()
 
-    def update(
-        self,
-        backend: Backend,
-        parameters: Array,
-        gradients: Array,
-        state: OptimizerState,
-        scalars: Array,
-        counters: Array,
-    ) -> None:
+    def update(self, backend: Backend, flat: Flat, state: OptimizerState) -> None:
         backend.sgd(
-            parameters, gradients, state.get("velocity"), scalars, counters,
+            flat.parameters, flat.gradients, state.get("velocity"), flat.scalars, flat.counters,
             self.momentum, self.dampening, self.weight_decay, self.nesterov,
         )  # fmt: skip
 
@@ -121,18 +120,11 @@ class RMSprop(Optimizer):
         optional = (("mean", self.centered), ("velocity", self.momentum > 0))
         return ("square", *(name for name, kept in optional if kept))
 
-    def update(
-        self,
-        backend: Backend,
-        parameters: Array,
-        gradients: Array,
-        state: OptimizerState,
-        scalars: Array,
-        counters: Array,
-    ) -> None:
+    def update(self, backend: Backend, flat: Flat, state: OptimizerState) -> None:
         backend.rmsprop(
-            parameters, gradients, state["square"], state.get("mean"), state.get("velocity"),
-            scalars, self.alpha, self.eps, self.weight_decay, self.momentum,
+            flat.parameters, flat.gradients,
+            state["square"], state.get("mean"), state.get("velocity"),
+            flat.scalars, self.alpha, self.eps, self.weight_decay, self.momentum,
         )  # fmt: skip
 
 
@@ -166,17 +158,9 @@ class Adagrad(Optimizer):
         initial = np.full(like.layout.size, self.initial_accumulator_value)
         return {"total": backend.from_host(initial, dtype)}
 
-    def update(
-        self,
-        backend: Backend,
-        parameters: Array,
-        gradients: Array,
-        state: OptimizerState,
-        scalars: Array,
-        counters: Array,
-    ) -> None:
+    def update(self, backend: Backend, flat: Flat, state: OptimizerState) -> None:
         backend.adagrad(
-            parameters, gradients, state["total"], scalars, counters,
+            flat.parameters, flat.gradients, state["total"], flat.scalars, flat.counters,
             self.lr_decay, self.weight_decay, self.eps,
         )  # fmt: skip
 
@@ -203,17 +187,10 @@ class Adam(Optimizer):
     def state_names(self) -> tuple[str, ...]:
         return ("m", "v", "v_max") if self.amsgrad else ("m", "v")
 
-    def update(
-        self,
-        backend: Backend,
-        parameters: Array,
-        gradients: Array,
-        state: OptimizerState,
-        scalars: Array,
-        counters: Array,
-    ) -> None:
+    def update(self, backend: Backend, flat: Flat, state: OptimizerState) -> None:
         backend.adam(
-            parameters, gradients, state["m"], state["v"], state.get("v_max"), scalars, counters,
+            flat.parameters, flat.gradients, state["m"], state["v"], state.get("v_max"),
+            flat.scalars, flat.counters,
             self.betas[0], self.betas[1], self.eps, self.weight_decay, self.decoupled,
         )  # fmt: skip
 
@@ -250,17 +227,9 @@ class Lion(Optimizer):
     def state_names(self) -> tuple[str, ...]:
         return ("m",)
 
-    def update(
-        self,
-        backend: Backend,
-        parameters: Array,
-        gradients: Array,
-        state: OptimizerState,
-        scalars: Array,
-        counters: Array,
-    ) -> None:
+    def update(self, backend: Backend, flat: Flat, state: OptimizerState) -> None:
         backend.lion(
-            parameters, gradients, state["m"], scalars,
+            flat.parameters, flat.gradients, state["m"], flat.scalars,
             self.betas[0], self.betas[1], self.weight_decay,
         )  # fmt: skip
 
@@ -280,9 +249,6 @@ def get_optimizer(optimizer: str | Optimizer, lr: float | None = None) -> Optimi
     """An Optimizer from itself, or from its name with default settings and, if given, this rate."""
     if isinstance(optimizer, Optimizer):
         return optimizer
-    try:
-        cls: Any = OPTIMIZERS[optimizer]
-    except (KeyError, TypeError):
-        raise unknown_name("optimizer", optimizer, OPTIMIZERS) from None
+    cls: Any = lookup("optimizer", optimizer, OPTIMIZERS)
     made: Optimizer = cls() if lr is None else cls(lr=lr)
     return made

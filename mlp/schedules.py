@@ -16,7 +16,7 @@ from typing import ClassVar, TypeAlias
 
 import numpy as np
 
-from mlp.errors import require_in, require_positive_int, unknown_name
+from mlp.errors import lookup, require_in, require_positive_int
 from mlp.random import Doubles
 
 ScheduleState: TypeAlias = dict[str, float]
@@ -263,7 +263,4 @@ def get_schedule(schedule: str | Schedule | None) -> Schedule:
         return Constant()
     if isinstance(schedule, Schedule):
         return schedule
-    try:
-        return SCHEDULES[schedule]()
-    except (KeyError, TypeError):
-        raise unknown_name("schedule", schedule, SCHEDULES) from None
+    return lookup("schedule", schedule, SCHEDULES)()

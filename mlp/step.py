@@ -15,7 +15,7 @@ from mlp.backends.protocol import BATCH, LOSS_SUM, WEIGHT_SUM, Array, HostArray
 from mlp.backpropagation import OutputLoss, Tape, backward, forward, output_delta
 from mlp.losses import Loss
 from mlp.network import Network
-from mlp.optimizers import Optimizer
+from mlp.optimizers import Flat, Optimizer
 from mlp.parameters import ParameterBuffer
 from mlp.random import Doubles
 
@@ -61,6 +61,7 @@ class Step:
         counters, rates, scalars: see `mlp.backends.protocol`.
         order: (N,) int64, the rows in the order of this epoch.
         totals: (2,) float64, sums of weighted losses and of weights since the epoch began.
+        flat: the parameters, their gradients, and the numbers of the current step.
         state: the optimizer's flat buffers.
     """
 
@@ -89,6 +90,7 @@ class Step:
         self.totals = backend.zeros((2,), np.float64)
         self.order = backend.zeros((rows,), np.int64)
         self.gradients = ParameterBuffer(backend, network.layout, network.dtype)
+        self.flat = Flat(network.parameters.flat, self.gradients.flat, self.scalars, self.counters)
         self.state = optimizer.start(backend, network.parameters, network.dtype)
         self.layers = self.joined.layers(network.layers(self.gradients, self.counters))
         self._full = self._allocate(self.batch_size)
@@ -138,7 +140,7 @@ class Step:
 
     def _update(self) -> None:
         backend, terms = self.backend, self.regularization
-        parameters, gradients = self.network.parameters.flat, self.gradients.flat
+        parameters, gradients = self.flat.parameters, self.flat.gradients
         end = self.network.layout.weights_end
         if terms.l1 or terms.l2:
             backend.penalty(parameters[:end], gradients[:end], terms.l1, terms.l2)
@@ -146,9 +148,7 @@ class Step:
             backend.clip_norm(gradients, terms.clip_norm, self.scalars)
         if terms.weight_decay:
             backend.decay(parameters[:end], self.scalars, terms.weight_decay)
-        self.optimizer.update(
-            backend, parameters, gradients, self.state, self.scalars, self.counters
-        )
+        self.optimizer.update(backend, self.flat, self.state)
 
     def mean_loss(self) -> float:
         """Mean loss of the rows visited since the epoch began; waits for the device."""

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
+# Small products gain nothing from a second thread, and where tests share the processor with others
+# (or with each other, under xdist) OpenBLAS's waiting threads slow them down a hundredfold.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 
