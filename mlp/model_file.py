@@ -50,7 +50,10 @@ def write_model(path: Path, tensors: dict[str, HostArray], document: dict[str, A
     """
     from safetensors.numpy import save
 
-    text = json.dumps({"format": FORMAT, **document}, sort_keys=True)
+    try:
+        text = json.dumps({"format": FORMAT, **document}, sort_keys=True)
+    except TypeError as error:
+        raise ModelFileError(f"{path}: cannot be written: {error}; use what JSON holds") from None
     content = save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata={_KEY: text})
     try:
         write_atomically(path, content)

@@ -316,7 +316,7 @@ class Network:
             "network": self.spec.to_json(),
             "precision": self.precision,
             "seed": self.seed,
-            "classes": None if self.classes is None else list(self.classes),
+            "classes": None if self.classes is None else np.asarray(self.classes).tolist(),
             "loss": self.loss,
             "metadata": self.metadata,
         }

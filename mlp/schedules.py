@@ -203,7 +203,8 @@ class ReduceOnPlateau(Schedule):
     The loss is the validation loss where there is one, else the training loss; it improves when it
     falls below best * (1 - threshold), or best * (1 + threshold) for a negative best. Source:
     torch.optim.lr_scheduler.ReduceLROnPlateau (mode "min", threshold_mode "rel"). Its `eps`, which
-    skips changes of the rate smaller than 1e-8, has no counterpart.
+    skips changes of the rate smaller than 1e-8, has no counterpart, and for a negative best PyTorch
+    asks for best * (1 - threshold), which is worse than the best.
     """
 
     name: ClassVar[str] = "plateau"

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -225,3 +226,14 @@ def test_an_unavailable_device_is_not_the_files_fault(net, tmp_path):
     net.save(tmp_path / "a")
     with pytest.raises(mlp.InvalidSetting, match="unknown device"):
         mlp.load(tmp_path / "a", device="tpu")
+
+
+def test_numpy_labels_are_saved_and_other_objects_refused(tmp_path: Path) -> None:
+    network = mlp.Network(2, [mlp.Dense(2, "softmax")], device="numpy")
+    network.classes = tuple(np.array([3, 7]))
+    network.save(tmp_path / "a.safetensors")
+    assert mlp.load(tmp_path / "a.safetensors", device="numpy").classes == (3, 7)
+    network.metadata = {"when": object()}
+    with pytest.raises(mlp.ModelFileError, match="what JSON holds"):
+        network.save(tmp_path / "a.safetensors")
+    assert mlp.load(tmp_path / "a.safetensors", device="numpy").metadata == {}

@@ -3,6 +3,7 @@
 import io
 import warnings
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,3 +162,14 @@ def test_paths_that_are_no_npz_file(tmp_path):
     (tmp_path / "folder.npz").mkdir()
     with pytest.raises(InvalidInput, match=r"folder\.npz: not a readable \.npz file"):
         load_data(str(tmp_path / "folder.npz"))
+
+
+def test_one_dimensional_rows_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "flat.npz", X=np.arange(4.0), y=np.arange(4))
+    with pytest.raises(InvalidInput, match=r"X has shape \(4,\)"):
+        load_data(str(tmp_path / "flat.npz"))
+
+
+def test_labels_of_bytes_become_text(tmp_path: Path) -> None:
+    np.savez(tmp_path / "bytes.npz", X=np.eye(2), y=np.array([b"no", b"yes"]))
+    assert load_data(str(tmp_path / "bytes.npz")).classes == ("no", "yes")

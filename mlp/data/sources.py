@@ -90,6 +90,8 @@ def _load_npz(path: Path, need_target: bool) -> Dataset:
     missing = [key for key in ("X", "y") if key not in found and (key == "X" or need_target)]
     if missing:
         raise InvalidInput(f"{path}: the file has no array {' and no array '.join(missing)}")
+    if found["X"].ndim != 2:
+        raise InvalidInput(f"{path}: X has shape {found['X'].shape}, not (rows, features)")
     X = as_rows(found["X"], name=f"{path}: X")
     y = found.get("y")
     if y is None:
@@ -101,7 +103,9 @@ def _load_npz(path: Path, need_target: bool) -> Dataset:
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         row = int(np.argwhere(~np.isfinite(y))[0][0])
         raise InvalidInput(f"{path}: y is not finite at row {row}; remove or fill that row")
+    if y.dtype.kind == "S":
+        y = np.char.decode(y, "utf-8", "replace")
     # Whole numbers and text name classes; fractions are measured values.
-    if y.ndim == 1 and y.dtype.kind in "biuUS":
+    if y.ndim == 1 and y.dtype.kind in "biuU":
         return Dataset(str(path), X, y, "classification", tuple(np.unique(y).tolist()))
     return Dataset(str(path), X, as_rows(y, name=f"{path}: y").reshape(y.shape), "regression", None)
