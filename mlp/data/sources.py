@@ -78,7 +78,7 @@ def _load_npz(path: Path, need_target: bool) -> Dataset:
             arrays = np.load(file, allow_pickle=False)
             if isinstance(arrays, np.ndarray):
                 raise ValueError("it holds a single array without a name")
-            found = {key: arrays[key] for key in ("X", "y") if key in arrays}
+            found = {key: np.asarray(arrays[key]) for key in ("X", "y") if key in arrays}
     except FileNotFoundError:
         raise InvalidInput(f"{path}: there is no such file") from None
     except (
