@@ -192,12 +192,17 @@ class Network:
     def rows_to_device(self, X: Any, name: str = "X") -> Array:
         """X checked, standardised if the network has that, and on the device: (N, I)."""
         rows = as_rows(X, self.spec.inputs, name)
-        if self.preprocessing is not None:
-            rows = self.preprocessing.transform(rows)
-        return self._numbers_to_device(rows, name)
+        if self.preprocessing is None:
+            return self._numbers_to_device(rows, name)
+        result = self.backend.empty(rows.shape, self.dtype)
+        for start in range(0, len(rows), BLOCK_ROWS):  # so that no float64 copy of all is made
+            block = slice(start, start + BLOCK_ROWS)
+            standardised = self.preprocessing.transform(rows[block])
+            self.backend.copy(self._numbers_to_device(standardised, name), result[block])
+        return result
 
     def target_to_device(self, y: Any, rows: int, loss: Loss, name: str = "y") -> Array:
-        """Y checked against the loss and on the device: labels (N,) int64 or numbers (N, O)."""
+        """`y` checked against the loss and on the device: labels (N,) int64 or numbers (N, O)."""
         target = as_target(y, rows, self.spec.outputs, loss, self.classes, name)
         if target.dtype.kind == "i":
             return self.backend.from_host(target, np.int64)

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from numba.core.runtime import _nrt_python, rtsys
 
+import mlp
+from mlp.losses import get_loss
+from mlp.step import Regularization, Step
 from tests.backends.every_operation import dispatchers, operations
 from tests.tolerances import STEADY_STATE_BYTES
 
@@ -56,16 +59,38 @@ def test_kernels_allocate_nothing(steady, array_arguments):
 
 
 def test_nothing_is_allocated_around_the_kernels(steady):
+    assert_little_is_allocated(lambda: [call() for call in steady])
+
+
+def test_training_steps_allocate_nothing():
+    """A whole epoch of the training loop's own steps, the last batch smaller than the others."""
+    layers = [mlp.Dense(96, "gelu", dropout=0.2), mlp.Dense(64, "relu"), mlp.Dense(8, "softmax")]
+    network = mlp.Network(50, layers, device="cpu")
+    X = network.rows_to_device(np.random.default_rng(0).normal(size=(300, 50)))
+    y = network.backend.from_host(np.arange(300) % 8, np.int64)
+    weight = network.weight_to_device(np.linspace(0.5, 1.5, 300), 300)
+    terms = Regularization(l1=1e-4, l2=1e-4, weight_decay=0.01, clip_norm=1.0)
+    step = Step(network, get_loss("cross_entropy"), mlp.Adam(), terms, 64, X, y, weight, seed=0)
+
+    def epoch():
+        step.begin_epoch(np.arange(300), np.full(step.batches, 1e-3))
+        tracemalloc.reset_peak()  # the start of an epoch may allocate its order and rates
+        step.run(0, step.batches)
+
+    epoch()
+    assert_little_is_allocated(epoch)
+
+
+def assert_little_is_allocated(work):
+    """Less than the objects of a few calls: one array of the work would be more."""
     gc.collect()
     tracemalloc.start()
     try:
-        for call in steady:  # once under tracing, so that its own bookkeeping is not counted
-            call()
+        work()  # once under tracing, so that its own bookkeeping is not counted
         tracemalloc.reset_peak()
         before, _ = tracemalloc.get_traced_memory()
         for _ in range(3):
-            for call in steady:
-                call()
+            work()
         after, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
