@@ -27,6 +27,7 @@ _PRECISIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "float16": ("float32", ()),
 }
 
+AUTO = ("cuda", "cpu")  # what "auto" prefers, and what it takes without
 DEVICES = ("auto", "cpu", "numpy", "cuda", "cuda:N")
 
 
@@ -42,7 +43,8 @@ def get_backend(device: str) -> Backend:
         BackendUnavailable: the device cannot be used here; says why and what to do.
     """
     if device == "auto":
-        return get_backend("cuda" if unavailable_reason("cuda") is None else "cpu")
+        first, last = AUTO
+        return get_backend(first if unavailable_reason(first) is None else last)
     name, colon, number = str(device).partition(":")
     if name not in _BACKENDS or (colon and not (name == "cuda" and number.isdecimal())):
         raise unknown_name("device", device, DEVICES)
@@ -52,7 +54,12 @@ def get_backend(device: str) -> Backend:
 @functools.cache
 def _make(name: str, number: int) -> Backend:
     module, cls = _BACKENDS[name]
-    make = getattr(importlib.import_module(module), cls)
+    try:
+        make = getattr(importlib.import_module(module), cls)
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"device '{name}' cannot be loaded: {error}; install fused-mlp with what it needs"
+        ) from error
     return cast(Backend, make(number) if name == "cuda" else make())
 
 

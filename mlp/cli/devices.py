@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import click
 
-from mlp.backends import available_backends, get_backend
+from mlp.backends import AUTO, available_backends
 from mlp.cli.output import json_option, print_json
 
 TITLES = {"numpy": "NumPy reference", "cpu": "Numba kernels", "cuda": "CUDA kernels through CuPy"}
@@ -20,7 +21,7 @@ def devices(as_json: bool) -> None:
     backends = available_backends()
     found = {
         "devices": backends,
-        "auto": get_backend("auto").name,
+        "auto": next((name for name in AUTO if backends[name] == "usable"), None),
         "cores": os.cpu_count(),
         "libraries": _libraries(),
     }
@@ -30,10 +31,10 @@ def devices(as_json: bool) -> None:
     width = max(map(len, TITLES.values()))
     for name, state in backends.items():
         click.echo(f"{name:<6} {TITLES[name]:<{width}}  {state}")
-    click.echo(f"auto   = {found['auto']}")
+    click.echo(f"auto   = {found['auto'] or 'none of them'}")
     click.echo(f"{found['cores']} CPU cores")
     for library in _libraries():
-        click.echo("{library} {version}, {threads} threads".format(**library))
+        click.echo("{library} {version} in {folder}, {threads} threads".format(**library))
 
 
 def _libraries() -> list[dict[str, Any]]:
@@ -45,6 +46,7 @@ def _libraries() -> list[dict[str, Any]]:
         {
             "library": pool["internal_api"],
             "version": pool["version"],
+            "folder": Path(pool["filepath"]).parent.name,
             "threads": pool["num_threads"],
         }
         for pool in threadpool_info()

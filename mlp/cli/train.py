@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
 import mlp
+from mlp.activations import ACTIVATIONS
 from mlp.backends import unavailable_reason
 from mlp.callbacks import BestWeights, EarlyStopping
 from mlp.cli import plan
@@ -18,21 +20,43 @@ from mlp.cli.run_folder import RunFolder
 from mlp.cli.summary import measure, print_summary
 from mlp.data.sources import load_data
 from mlp.errors import InvalidSetting, TrainingDiverged, require_in, require_positive_int
-from mlp.losses import get_loss
+from mlp.losses import LOSSES, get_loss
 from mlp.network import Network
-from mlp.optimizers import get_optimizer
+from mlp.optimizers import OPTIMIZERS, get_optimizer
+from mlp.schedules import SCHEDULES
 from mlp.spec import Dense
 from mlp.trainer import Trainer
+
+
+def _one_of(names: Iterable[str]) -> str:
+    return f"{', '.join(names)}."
+
+
+HIDDEN = [name for name in ACTIVATIONS if name != "softmax"]
 
 
 @click.command()
 @click.argument("data", default="digits")
 @click.option("--hidden", default="256,128", show_default=True, help='Hidden widths; "" for none.')
-@click.option("--activation", default="relu", show_default=True, help="Of the hidden layers.")
-@click.option("--loss", help="[default: cross_entropy for classes, mse for values]")
-@click.option("--optimizer", default="adam", show_default=True)
+@click.option(
+    "--activation",
+    default="relu",
+    show_default=True,
+    metavar="NAME",
+    help=_one_of(HIDDEN),
+)
+@click.option(
+    "--loss",
+    metavar="NAME",
+    help=f"{_one_of(LOSSES)}  [default: cross_entropy for classes, mse for values]",
+)
+@click.option(
+    "--optimizer", default="adam", show_default=True, metavar="NAME", help=_one_of(OPTIMIZERS)
+)
 @click.option("--learning-rate", type=float, help="[default: the optimizer's]")
-@click.option("--schedule", default="constant", show_default=True)
+@click.option(
+    "--schedule", default="constant", show_default=True, metavar="NAME", help=_one_of(SCHEDULES)
+)
 @click.option("--epochs", default=200, show_default=True, help="At most.")
 @click.option("--batch-size", default=32, show_default=True)
 @click.option("--dropout", default=0.1, show_default=True, help="After every hidden layer.")
