@@ -60,7 +60,7 @@ def as_callback(callback: AnyCallback) -> Callback:
     )
 
 
-@dataclass
+@dataclass(kw_only=True)
 class BestWeights(Callback):
     """Keeps the parameters of the best epoch, and puts them back when `fit` ends.
 
@@ -122,12 +122,18 @@ class EarlyStopping(BestWeights):
     """
 
     patience: int = 10
+    _first_epoch: int = field(default=0, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive_int("patience", self.patience)
 
+    def on_fit_start(self, trainer: Trainer) -> None:
+        super().on_fit_start(trainer)
+        self._first_epoch = trainer.epoch  # a further call of fit starts to wait anew
+
     def on_epoch_end(self, trainer: Trainer) -> None:
         super().on_epoch_end(trainer)
-        if self.best_epoch is not None and trainer.epoch - self.best_epoch >= self.patience:
+        waited = trainer.epoch - max(self.best_epoch or 0, self._first_epoch)
+        if waited >= self.patience:
             trainer.stop(f"no better epoch than {self.best_epoch} in the last {self.patience}")

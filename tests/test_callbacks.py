@@ -120,7 +120,7 @@ def test_stop(trainer):
     ],
 )
 def test_best_weights_are_put_back(monitor, key, best, trainer):
-    keep, chosen = Keep(), mlp.BestWeights(monitor)
+    keep, chosen = Keep(), mlp.BestWeights(monitor=monitor)
     history = trainer.fit(X, Y, 30, validation=UNRELATED, callbacks=[chosen, keep])
     assert trainer.epoch == 30
     assert chosen.best_epoch == best(history[key]) + 1
@@ -148,6 +148,13 @@ def test_min_delta_is_how_much_better_counts(trainer):
     early = mlp.EarlyStopping(patience=3, min_delta=1e9)
     trainer.fit(X, Y, 50, callbacks=[early])
     assert (early.best_epoch, trainer.epoch) == (1, 4)
+
+
+def test_patience_starts_anew_with_each_call_of_fit(trainer):
+    early = mlp.EarlyStopping(3, min_delta=1e9)
+    trainer.fit(X, Y, 50, callbacks=[early])
+    trainer.fit(X, Y, 50, callbacks=[early])
+    assert (early.best_epoch, trainer.epoch) == (1, 7)
 
 
 def test_a_callback_goes_on_over_several_calls_of_fit(trainer):
@@ -194,7 +201,7 @@ def test_a_used_callback_starts_anew_with_another_trainer(trainer, backend):
 
 
 def test_nan_is_worse_than_any_number(trainer):
-    chosen = mlp.BestWeights("validation_loss")
+    chosen = mlp.BestWeights(monitor="validation_loss")
     values = iter([np.nan, 3.0, np.nan, 2.0, 2.5, np.nan])
 
     class Overwrite(mlp.Callback):
@@ -211,7 +218,7 @@ def test_nan_is_worse_than_any_number(trainer):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: mlp.BestWeights("validation_los"), "did you mean 'validation_loss'"),
+        (lambda: mlp.BestWeights(monitor="validation_los"), "did you mean 'validation_loss'"),
         (lambda: mlp.BestWeights(min_delta=-1), r"min_delta must be in \[0, inf\)"),
         (lambda: mlp.EarlyStopping(patience=0), "patience must be a positive whole number"),
         (lambda: mlp.EarlyStopping(patience=2, monitor="accuracy"), "unknown monitor 'accuracy'"),

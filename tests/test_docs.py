@@ -14,7 +14,7 @@ from mlp.schedules import SCHEDULES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = ["mathematics.md", "worked-examples.md"]
+PAGES = ["mathematics.md", "worked-examples.md", "../README.md"]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -106,12 +106,23 @@ def test_numbers_in_prose_are_in_a_walk() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_python_blocks_run(page: str) -> None:
+def test_python_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the README's example saves a model
     blocks = [code for language, code in FENCE.findall(read(page)) if language == "python"]
     assert blocks
     names: dict[str, object] = {"__name__": "__docs__"}
     for code in blocks:
         exec(compile(code, page, "exec"), names)
+
+
+def test_quick_start_is_two_commands_of_one_line() -> None:
+    section = read("../README.md").split("\n## Quick start\n", 1)[1].split("\n## ", 1)[0]
+    first, second, *_ = [code.splitlines() for language, code in FENCE.findall(section) if language]
+    assert len(first) == len(second) == 1
+    assert "mlp train digits" in first[0]
+    assert "pytest" in second[0]
+    for name in (*ACTIVATIONS, *LOSSES, *SCHEDULES):
+        assert name in read("../README.md")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -123,4 +134,4 @@ def test_markdown_is_closed_and_links_lead_somewhere(page: str) -> None:
         assert paragraph.count("$") % 2 == 0, paragraph
     for target in re.findall(r"\]\(([^)#\s]+)\)", prose):
         if "://" not in target:
-            assert (DOCS / target).exists(), target
+            assert (DOCS / page).parent.joinpath(target).exists(), target
