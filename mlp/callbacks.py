@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -53,11 +53,16 @@ def as_callback(callback: AnyCallback) -> Callback:
     """A Callback from itself or from a function of the trainer; raises InvalidSetting otherwise."""
     if isinstance(callback, Callback):
         return callback
-    if callable(callback):
+    if callable(callback) and not isinstance(callback, type):
         return EachEpoch(callback)
-    raise InvalidSetting(
-        f"a callback must be an mlp.Callback or a function, not {type(callback).__name__}"
-    )
+    raise InvalidSetting(f"a callback must be an mlp.Callback or a function, not {callback!r}")
+
+
+def as_callbacks(callbacks: Iterable[AnyCallback]) -> list[Callback]:
+    """Each of a list of callbacks by `as_callback`."""
+    if not isinstance(callbacks, Iterable):
+        raise InvalidSetting(f"callbacks must be a list, like [{callbacks!r}]")
+    return [as_callback(callback) for callback in callbacks]
 
 
 @dataclass(kw_only=True)

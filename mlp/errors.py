@@ -41,8 +41,9 @@ def unknown_name(kind: str, name: object, valid: Iterable[str]) -> InvalidSettin
     unknown activation 'rleu'; did you mean 'relu'? Valid: relu, tanh
     """
     names = list(valid)
-    near = difflib.get_close_matches(str(name), names, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else "."
+    by_lower = {valid_name.lower(): valid_name for valid_name in names}
+    near = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.7)
+    hint = f"; did you mean '{by_lower[near[0]]}'?" if near else "."
     return InvalidSetting(f"unknown {kind} {str(name)!r}{hint} Valid: {', '.join(names)}")
 
 

@@ -45,13 +45,14 @@ def check_gradients(
 
     Returns:
         "layers.0.weight", "layers.0.bias", ... -> the largest difference over the largest of the
-        derivatives compared. About 1e-10 means right, 1 means unrelated. NaN: no derivative
-        exists there, since every step crossed a kink of an activation or of the loss.
+        derivatives compared. Up to about 1e-7 is rounding, a wrong formula gives 1e-3 or more.
+        NaN: no derivative exists there, since every step crossed a kink of an activation or of
+        the loss.
 
     Raises:
         InvalidInput, InvalidSetting: as `Network.gradients`.
     """
-    copy = _float64_copy(network)
+    copy = float64_copy(network)
     found = copy.gradients(X, y, loss, sample_weight)
     errors = {}
     for layer in range(len(copy.spec.layers)):
@@ -88,10 +89,10 @@ def slope_along(
         kind, layer: which tensor.
         direction: of the tensor's shape.
     """
-    copy = _float64_copy(network)
+    copy = float64_copy(network)
     weights, biases = [*copy.weights], [*copy.biases]
     tensors = weights if kind == "weight" else biases
-    start, step = tensors[layer], STEP
+    start, step = tensors[layer], first_step(tensors[layer])
 
     def at(distance: float) -> Gradients:
         tensors[layer] = start + distance * direction
@@ -108,7 +109,13 @@ def slope_along(
     return None
 
 
-def _float64_copy(network: Network) -> Network:
+def first_step(tensor: HostArray) -> float:
+    """The step for a tensor of parameters: small beside 1, or its largest entry if that is more."""
+    return STEP * max(1.0, float(np.abs(tensor).max()))
+
+
+def float64_copy(network: Network) -> Network:
+    """The same network with the same weights, in float64 on the same device."""
     copy = Network(
         network.spec.inputs,
         network.spec.layers,

@@ -15,7 +15,7 @@ from mlp.backends.protocol import Array, Dropout, HostArray
 from mlp.backpropagation import Layer, OutputLoss, Tape, backward, forward, output_delta
 from mlp.data.arrays import as_rows, as_target, as_weights
 from mlp.data.preprocessing import Standardizer
-from mlp.errors import InvalidInput, ModelFileError
+from mlp.errors import InvalidInput, InvalidSetting, ModelFileError
 from mlp.initializers import initial_weights
 from mlp.losses import Loss, get_loss
 from mlp.model_file import read_model, write_model
@@ -90,7 +90,7 @@ class Network:
         self.dtype = precision_dtype(precision, self.backend)
         self.precision = precision
         self.preprocessing: Standardizer | None = None
-        self.classes: tuple[Any, ...] | None = None
+        self._classes: tuple[Any, ...] | None = None
         self.loss: str | None = None
         self.metadata: dict[str, Any] = {}
         self.layout = Layout.of(self.spec, self.dtype)
@@ -116,6 +116,23 @@ class Network:
         )
         count = self.spec.parameter_count
         return f"Network({shape}; {count:,} parameters, {self.precision} on {self.device})"
+
+    @property
+    def classes(self) -> tuple[Any, ...] | None:
+        """The label of each output, or of the two sides of a single sigmoid output; None for none.
+
+        Raises:
+            InvalidSetting: on setting another number of labels.
+        """
+        return self._classes
+
+    @classes.setter
+    def classes(self, labels: Iterable[Any] | None) -> None:
+        given = None if labels is None else tuple(labels)
+        wanted = max(self.spec.outputs, 2)
+        if given is not None and len(given) != wanted:
+            raise InvalidSetting(f"classes must hold {wanted} labels, not {len(given)}")
+        self._classes = given
 
     # --- parameters -----------------------------------------------------------------------------
 
@@ -359,7 +376,8 @@ def load(path: str | Path, device: str = "auto") -> Network:
     net = Network(spec.inputs, spec.layers, device=device, precision=precision, seed=seed)
     try:
         net.set_parameters(weights, biases)
-    except InvalidInput as error:
+        net.classes = classes
+    except (InvalidInput, InvalidSetting) as error:
         raise ModelFileError(f"{path}: the model file is damaged: {error}") from None
-    net.preprocessing, net.classes, net.loss, net.metadata = scaler, classes, loss, metadata
+    net.preprocessing, net.loss, net.metadata = scaler, loss, metadata
     return net

@@ -10,6 +10,8 @@ from mlp.activations import get_activation
 from mlp.errors import InvalidSetting, require_in, require_positive_int
 from mlp.initializers import check_initializer
 
+MOST_PARAMETERS = 2**48  # far beyond any memory, and far below where sizes in bytes overflow
+
 
 @dataclass(frozen=True)
 class Dense:
@@ -54,6 +56,8 @@ class NetworkSpec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inputs", require_positive_int("inputs", self.inputs))
+        if self.parameter_count > MOST_PARAMETERS:
+            raise InvalidSetting(f"a network of {self.parameter_count:,} parameters is too large")
         if not self.layers:
             raise InvalidSetting("a network needs at least one layer")
         for i, layer in enumerate(self.layers[:-1]):
@@ -67,6 +71,8 @@ class NetworkSpec:
     @classmethod
     def of(cls, inputs: int, layers: Iterable[Dense]) -> NetworkSpec:
         """A spec from any iterable of Dense layers, or an error that names the odd one out."""
+        if isinstance(layers, Dense) or not isinstance(layers, Iterable):
+            raise InvalidSetting("layers must be a list of mlp.Dense layers, first to last")
         stack = tuple(layers)
         for i, layer in enumerate(stack):
             if not isinstance(layer, Dense):

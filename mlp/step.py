@@ -8,6 +8,7 @@ copied out between two steps.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -155,6 +156,12 @@ class Step:
         sums = self.backend.to_host(self.totals)
         weight = float(sums[WEIGHT_SUM])
         return float(sums[LOSS_SUM]) / weight if weight else float("nan")
+
+    @property
+    def largest_product(self) -> int:
+        """FLOPs of the largest matrix product in a step."""
+        widths = self.network.spec.widths
+        return max(2 * self.batch_size * i * o for i, o in pairwise(widths))
 
     def resume(self, earlier: Step) -> None:
         """Goes on from the optimizer state and step count of an earlier Step of the network."""

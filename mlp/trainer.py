@@ -7,13 +7,16 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from mlp import random
-from mlp.callbacks import AnyCallback, Callback, as_callback
+from mlp.callbacks import AnyCallback, Callback, as_callbacks
 from mlp.errors import InvalidSetting, TrainingDiverged, require_in, require_positive_int
 from mlp.evaluation import Evaluator
 from mlp.losses import Loss, get_loss
 from mlp.network import Network
 from mlp.optimizers import Optimizer, get_optimizer
+from mlp.random import Doubles
 from mlp.schedules import Horizon, Schedule, get_schedule
 from mlp.step import Regularization, Step
 
@@ -50,7 +53,8 @@ class Trainer:
     Raises:
         InvalidSetting: an unknown name, a size that is not positive, a loss that does not fit.
 
-    The same seeds, data and settings give the same bits, on a given device and machine; two calls
+    The same seeds, data and settings give the same bits, on a given device and machine and number
+    of BLAS threads (a large product is shared out among them, and rounded accordingly). Two calls
     of `fit` on the same rows with a constant rate give the same as one with the sum of the epochs.
     """
 
@@ -118,7 +122,7 @@ class Trainer:
                 EarlyStopping have put the best weights back.
         """
         require_positive_int("epochs", epochs)
-        hooks = [as_callback(callback) for callback in callbacks]
+        hooks = as_callbacks(callbacks)
         step = self._prepare(X, y, sample_weight)
         evaluate = None
         if validation is not None:
@@ -130,12 +134,12 @@ class Trainer:
         self.has_validation = evaluate is not None
         self.network.loss = self.loss.name
         self.last_epoch, self.stopped = self.epoch + epochs, None
-        run = self.network.backend.capture(step)
         try:
             for hook in hooks:
                 hook.on_fit_start(self)
-            while self.epoch < self.last_epoch and self.stopped is None:
-                self._run_epoch(step, run, evaluate, hooks)
+            with self.network.backend.capture(step) as run:
+                while self.epoch < self.last_epoch and self.stopped is None:
+                    self._run_epoch(step, run, evaluate, hooks)
         finally:
             for hook in hooks:
                 hook.on_fit_end(self)
@@ -176,17 +180,14 @@ class Trainer:
         self, step: Step, run: Any, evaluate: Evaluator | None, hooks: list[Callback]
     ) -> None:
         horizon = Horizon(self.epoch, self.last_epoch, step.batches, len(step.X))
-        rates = self.schedule.rates(self.optimizer.lr, horizon, self.schedule_state)
+        rates = self._rates(horizon)
         step.begin_epoch(random.permutation(self.seed, self.epoch, len(step.X)), rates)
         seconds = self._run_slices(step, run, hooks)
         values = {"loss": step.mean_loss()}
-        if not math.isfinite(values["loss"]):
-            raise TrainingDiverged(
-                f"training diverged in epoch {self.epoch + 1}: the loss is {values['loss']}; "
-                "use a smaller learning rate, clip_norm, or standardised inputs"
-            )
+        self._require_finite("loss", values["loss"])
         if evaluate is not None:
             result = evaluate()
+            self._require_finite("validation loss", result.loss)
             values |= {"validation_loss": result.loss, "validation_score": result.score}
         values |= {"learning_rate": float(rates[-1]), "seconds": seconds}
         for key, value in values.items():
@@ -196,6 +197,23 @@ class Trainer:
         self.epoch += 1
         for hook in hooks:
             hook.on_epoch_end(self)
+
+    def _rates(self, horizon: Horizon) -> Doubles:
+        rates = self.schedule.rates(self.optimizer.lr, horizon, self.schedule_state)
+        checked = np.asarray(rates, dtype=np.float64)
+        if checked.shape != (horizon.steps_per_epoch,):
+            raise InvalidSetting(
+                f"{type(self.schedule).__name__}.rates must return {horizon.steps_per_epoch} "
+                f"rates, one per step, not an array of shape {checked.shape}"
+            )
+        return checked
+
+    def _require_finite(self, name: str, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise TrainingDiverged(
+                f"training diverged in epoch {self.epoch + 1}: the {name} is {loss}; use a "
+                "smaller learning rate, clip_norm, or inputs and targets of the size of 1"
+            )
 
     def _run_slices(self, step: Step, run: Any, hooks: list[Callback]) -> float:
         """Runs an epoch's steps; returns the seconds they took."""

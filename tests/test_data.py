@@ -116,12 +116,12 @@ def test_targets(y, count, outputs, loss, expected):
         ([0, np.nan, 1], 3, 3, LABELS, "y holds nan at row 1; values must be finite"),
         (["a", "b", "c"], 3, 3, LABELS, "y must hold real numbers, not <U1"),
         ([[0, 1], [1]], 2, 2, LABELS, "y is ragged"),
-        (np.ones((3, 2)), 3, 3, LABELS, r"y has shape \(3, 2\), but 3 rows and 3 outputs were"),
-        (np.ones((3, 3, 1)), 3, 3, LABELS, r"y has shape \(3, 3, 1\), but 3 rows and 3 outputs"),
+        (np.ones((3, 2)), 3, 3, LABELS, r"y has shape \(3, 2\), but the shape \(3, 3\) was"),
+        (np.ones((3, 3, 1)), 3, 3, LABELS, r"y has shape \(3, 3, 1\), but the shape"),
         ([[0, 2]], 1, 2, LABELS, r"y holds 2 at row 0, column 1; loss 'cross_entropy' takes \[0,"),
         ([0, 1.5], 2, 1, YES_NO, r"y holds 1.5 at row 1, column 0; loss 'binary_cross_entropy' t"),
         ([3, -1], 2, 1, COUNTS, "y holds -1 at row 1, column 0; loss 'poisson' takes numbers >= "),
-        ([1, 2], 2, 3, VALUES, r"y has shape \(2,\), but 2 rows and 3 outputs were expected"),
+        ([1, 2], 2, 3, VALUES, r"y has shape \(2,\), but the shape \(2, 3\) was"),
         ([1, np.inf], 2, 1, VALUES, "y holds inf at row 1, column 0; values must be finite"),
     ],
 )
@@ -201,3 +201,18 @@ def test_a_network_checks_what_it_is_given(backend):
         net.gradients(rows(4, 2), [0, 1, 0], "cross_entropy")
     with pytest.raises(InvalidInput, match="sample_weight is 0 everywhere"):
         net.gradients(rows(4, 2), [0, 1, 0, 1], "cross_entropy", np.zeros(4))
+
+
+@pytest.mark.parametrize("factor", [1e300, 1e-300, 1e160])
+def test_standardizer_keeps_its_range(factor):
+    rows = np.random.default_rng(0).normal(size=(50, 3))
+    scaler = mlp.Standardizer.fit(factor * rows)
+    np.testing.assert_allclose(
+        scaler.transform(factor * rows), mlp.Standardizer.fit(rows).transform(rows), rtol=1e-10
+    )
+
+
+def test_standardizer_takes_what_networks_take():
+    assert mlp.Standardizer.fit([[1, 5], [3, 5]]).mean.tolist() == [2, 5]
+    with pytest.raises(InvalidInput, match="ragged"):
+        mlp.Standardizer.fit([[1], [2, 3]])

@@ -164,9 +164,9 @@ def test_devices_that_are_none(device):
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:3"])
-def test_cuda_without_cupy_says_what_to_install_and_never_falls_back(device, monkeypatch):
+def test_cuda_says_what_is_missing_and_never_falls_back(device, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    message = r"CuPy is not installed; install the extra .*fused-mlp\[cuda13\].*or use device='cpu'"
+    message = "no CUDA kernels yet .and CuPy is not installed.; use device='cpu'"
     with pytest.raises(BackendUnavailable, match=message):
         net(device=device)
 
@@ -188,9 +188,13 @@ def fake_cupy(monkeypatch, count) -> None:
 @pytest.mark.parametrize(
     ("count", "device", "message"),
     [
-        (OSError("no driver"), "cuda", "CUDA cannot be used: no driver; use device='cpu'"),
-        (0, "cuda", "there is no CUDA device 0: the driver reports 0; use device='cpu'"),
-        (2, "cuda:2", "there is no CUDA device 2: the driver reports 2; use device='cpu'"),
+        (
+            OSError("no driver"),
+            "cuda",
+            "no CUDA kernels yet .and CuPy finds no usable driver: no driver.; use",
+        ),
+        (0, "cuda", "CuPy finds 0 CUDA devices; number 0 is not"),
+        (2, "cuda:2", "CuPy finds 2 CUDA devices; number 2 is not"),
     ],
 )
 def test_cuda_without_a_device(count, device, message, monkeypatch):
@@ -222,3 +226,43 @@ def test_a_precision_that_the_device_lacks(precision, backend):
     message = f"precision '{precision}' is not available on device '{backend.name}'; use one of: fl"
     with pytest.raises(BackendUnavailable, match=message):
         network(4, LAYERS, backend, precision)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_classes_must_be_as_many_as_outputs(count):
+    network = mlp.Network(4, [mlp.Dense(2, "softmax")], device="numpy")
+    with pytest.raises(InvalidSetting, match=f"classes must hold 2 labels, not {count}"):
+        network.classes = range(count)
+
+
+@pytest.mark.parametrize("layers", [mlp.Dense(3), 3, None])
+def test_layers_must_be_a_list(layers):
+    with pytest.raises(InvalidSetting, match="layers must be a list"):
+        mlp.Network(4, layers)
+
+
+def test_sizes_beyond_any_memory():
+    with pytest.raises(InvalidSetting, match="is too large"):
+        mlp.Network(4, [mlp.Dense(10**30)])
+
+
+@pytest.mark.parametrize("callbacks", [mlp.EarlyStopping(), [mlp.EarlyStopping], [3]])
+def test_callbacks_must_be_a_list_of_callbacks(callbacks):
+    trainer = mlp.Trainer(mlp.Network(2, [mlp.Dense(1)], device="numpy"), "mse")
+    with pytest.raises(InvalidSetting, match=r"callbacks? must be"):
+        trainer.fit([[0, 1]], [0], 1, callbacks=callbacks)
+
+
+def test_a_schedule_must_give_a_rate_per_step():
+    class Wrong(mlp.Schedule):
+        def rates(self, lr, horizon, state):
+            return 0.1
+
+    trainer = mlp.Trainer(mlp.Network(2, [mlp.Dense(1)], device="numpy"), "mse", schedule=Wrong())
+    with pytest.raises(InvalidSetting, match=r"Wrong\.rates must return 1 rates"):
+        trainer.fit([[0, 1]], [0], 1)
+
+
+def test_names_are_compared_without_their_case():
+    with pytest.raises(InvalidSetting, match="did you mean 'relu'"):
+        mlp.Dense(3, "Relu")

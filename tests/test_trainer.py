@@ -218,3 +218,28 @@ def test_bad_arguments_of_fit_leave_the_network_alone(arguments, error, message,
         trainer.fit(**{"X": data[0], "y": data[1], "epochs": 1} | arguments)
     assert bits(trainer) == before
     assert trainer.epoch == 0
+
+
+def test_a_validation_loss_that_is_not_finite_is_divergence():
+    network = mlp.Network(1, [mlp.Dense(1)], device="numpy", precision="float64")
+    trainer = mlp.Trainer(network, "poisson")
+    with pytest.raises(mlp.TrainingDiverged, match="epoch 1: the validation loss is inf"):
+        trainer.fit([[0.0]], [1], 5, validation=([[1e6 * np.sign(network.weights[0][0, 0])]], [1]))
+    assert trainer.history == {}
+
+
+@pytest.mark.parametrize(("width", "threads"), [(8, 1), (2048, 2)])
+def test_small_products_keep_blas_to_one_thread(width, threads):
+    network = mlp.Network(width, [mlp.Dense(width), mlp.Dense(1)], device="numpy")
+    X, seen = np.zeros((4, width)), []
+    mlp.Trainer(network, "mse").fit(
+        X, X[:, 0], 1, callbacks=[lambda _: seen.append(blas_threads())]
+    )
+    assert seen == [before if threads is None else threads]
+    assert blas_threads() == before
+
+
+def blas_threads() -> int:
+    from threadpoolctl import threadpool_info
+
+    return max(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")

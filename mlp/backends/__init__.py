@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from mlp.backends.protocol import Backend
-from mlp.errors import BackendUnavailable, lookup, unknown_name
+from mlp.errors import BackendUnavailable, unknown_name
 
 # name -> (module, class)
 _BACKENDS: dict[str, tuple[str, str]] = {
@@ -79,9 +79,11 @@ def available_backends() -> dict[str, str]:
 
 def precision_dtype(precision: str, backend: Backend) -> np.dtype[Any]:
     """The dtype of parameters and activations; raises where the backend lacks the precision."""
-    dtype, backends = lookup("precision", precision, _PRECISIONS)
+    have = [name for name, (_, where) in _PRECISIONS.items() if backend.name in where]
+    if not isinstance(precision, str) or precision not in _PRECISIONS:
+        raise unknown_name("precision", precision, have)
+    dtype, backends = _PRECISIONS[precision]
     if backend.name not in backends:
-        have = [name for name, (_, where) in _PRECISIONS.items() if backend.name in where]
         raise BackendUnavailable(
             f"precision '{precision}' is not available on device '{backend.name}'; "
             f"use one of: {', '.join(have)}"

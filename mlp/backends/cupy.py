@@ -1,4 +1,4 @@
-"""The place of the CUDA backend: this release has none, and says exactly what is missing."""
+"""The place of the CUDA backend: this release has none, and says so, and what else is missing."""
 
 from __future__ import annotations
 
@@ -6,35 +6,27 @@ import importlib.util
 
 from mlp.errors import BackendUnavailable
 
-REMEDY = "use device='cpu'"
-
 
 class CupyBackend:
-    """Raises BackendUnavailable with the first thing that stands between this process and a GPU."""
+    """Raises BackendUnavailable: there are no CUDA kernels yet."""
 
     name = "cuda"
 
     def __init__(self, number: int) -> None:
-        if importlib.util.find_spec("cupy") is None:
-            raise BackendUnavailable(
-                "CuPy is not installed; install the extra that matches your driver, "
-                f"fused-mlp[cuda13] or fused-mlp[cuda12], or {REMEDY}"
-            )
-        count = _device_count()
-        if number >= count:
-            raise BackendUnavailable(
-                f"there is no CUDA device {number}: the driver reports {count}; {REMEDY}"
-            )
         raise BackendUnavailable(
-            f"CUDA device {number} is there, but this release has no CUDA kernels yet; {REMEDY}"
+            f"this release has no CUDA kernels yet ({_driver_state(number)}); use device='cpu'"
         )
 
 
-def _device_count() -> int:
-    """Devices that the driver reports; raises BackendUnavailable where it cannot be asked."""
+def _driver_state(number: int) -> str:
+    """What stands between this process and device `number`, apart from the kernels."""
+    if importlib.util.find_spec("cupy") is None:
+        return "and CuPy is not installed"
     try:
         import cupy
 
-        return int(cupy.cuda.runtime.getDeviceCount())
+        count = int(cupy.cuda.runtime.getDeviceCount())
     except Exception as error:  # CuPy reports a missing or old driver by several types
-        raise BackendUnavailable(f"CUDA cannot be used: {error}; {REMEDY}") from error
+        return f"and CuPy finds no usable driver: {error}"
+    there = "is there" if number < count else "is not"
+    return f"CuPy finds {count} CUDA devices; number {number} {there}"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 from numba.core.errors import NumbaError
 
+from mlp.backends.blas import fitting_threads
 from mlp.backends.numpy import HostMemory
 from mlp.backends.protocol import SEED, STEP, Array, Dropout, Steps
 from mlp.errors import InvalidInput, InvalidSetting
@@ -217,5 +219,9 @@ class NumbaBackend(HostMemory):
     def begin_step(self, counters: Array, rates: Array, scalars: Array) -> None:
         optimizers.begin_step(counters, rates, scalars)
 
-    def capture(self, steps: Steps) -> Callable[[int, int], None]:
-        return steps.run
+    @contextmanager
+    def capture(self, steps: Steps) -> Iterator[Callable[[int, int], None]]:
+        import scipy.linalg.cython_blas  # noqa: F401 - Numba's BLAS, to be loaded to be limited
+
+        with fitting_threads(steps):
+            yield steps.run

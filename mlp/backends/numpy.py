@@ -5,13 +5,15 @@ What it computes in float64 is the truth that all other backends are tested agai
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from mlp import random
 from mlp.activations import activation_backward, get_activation
+from mlp.backends.blas import fitting_threads
 from mlp.backends.protocol import (
     BATCH,
     GRADIENT_SCALE,
@@ -264,13 +266,11 @@ class NumpyBackend(HostMemory):
         scalars[LEARNING_RATE] = rates[counters[BATCH]]
         scalars[GRADIENT_SCALE] = 1.0
 
-    def capture(self, steps: Steps) -> Callable[[int, int], None]:
-        def run(start: int, stop: int) -> None:
-            # A diverging run is reported once, by its loss, not by a warning per operation.
-            with np.errstate(over="ignore", invalid="ignore"):
-                steps.run(start, stop)
-
-        return run
+    @contextmanager
+    def capture(self, steps: Steps) -> Iterator[Callable[[int, int], None]]:
+        # A diverging run is reported once, by its loss, not by a warning per operation.
+        with fitting_threads(steps), np.errstate(over="ignore", invalid="ignore"):
+            yield steps.run
 
 
 def dropout_factor(dropout: Dropout, like: HostArray) -> HostArray:

@@ -18,6 +18,7 @@ What changes from step to step is in three small arrays, so that a recorded step
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -48,6 +49,10 @@ class Dropout:
 
 class Steps(Protocol):
     """What `capture` takes: training steps that can be run by their number in the epoch."""
+
+    @property
+    def largest_product(self) -> int:
+        """FLOPs of the largest matrix product in a step."""
 
     def run(self, start: int, stop: int) -> None:
         """Run the steps of batches start, ..., stop - 1 of the current epoch."""
@@ -233,11 +238,12 @@ class Backend(Protocol):
         An epoch starts with counters[BATCH] = -1, so that its first step is batch 0.
         """
 
-    def capture(self, steps: Steps) -> Callable[[int, int], None]:
-        """A function of (start, stop) that does what `steps.run` does, as cheaply as can be.
+    def capture(self, steps: Steps) -> AbstractContextManager[Callable[[int, int], None]]:
+        """A context whose value, a function of (start, stop), does what `steps.run` does.
 
-        NumPy runs `steps.run` itself. Others may record or compile the steps; what they make is
-        held equal to the reference step by step.
+        It does so as cheaply as can be: NumPy runs `steps.run` itself, others may record or compile
+        the steps; what they make is held equal to the reference step by step. What a recording
+        holds (arrays, threads) it holds until the context ends.
         """
 
     def synchronize(self) -> None:

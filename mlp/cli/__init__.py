@@ -2,66 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Sequence
-
-import click
-
-import mlp
-from mlp.cli.devices import devices
-from mlp.cli.explain import explain
-from mlp.cli.gradcheck import gradcheck
-from mlp.cli.predict import predict
-from mlp.cli.train import train
-from mlp.errors import InvalidSetting, MLPError
-
-OK, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(mlp.__version__, prog_name="mlp", message="%(prog)s %(version)s")
-def cli() -> None:
-    """Train, use and understand multi-layer perceptrons.
-
-    Results go to stdout, messages to stderr. Exit codes: 0 success, 1 failure, 2 wrong usage,
-    130 interrupted.
-    """
-
-
-for command in (train, predict, explain, gradcheck, devices):
-    cli.add_command(command)
-
-
-def run(arguments: Sequence[str]) -> int:
-    """Runs the command line; returns its exit code and raises nothing for a user's mistake."""
-    try:
-        code = cli.main(list(arguments), prog_name="mlp", standalone_mode=False)
-    except click.UsageError as error:
-        error.show()
-        return USAGE
-    except InvalidSetting as error:
-        return _fail(str(error), USAGE)
-    except MLPError as error:
-        return _fail(str(error), FAILURE)
-    except click.ClickException as error:
-        return _fail(error.format_message(), FAILURE)
-    except MemoryError as error:
-        return _fail(f"out of memory: {error}; use a smaller batch or network", FAILURE)
-    except (KeyboardInterrupt, click.Abort):
-        return _fail("interrupted", INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of stdout went away (`mlp ... | head`); keep the exit from complaining again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILURE
-    return code if isinstance(code, int) else OK
-
-
-def _fail(message: str, code: int) -> int:
-    click.echo(f"mlp: {message}", err=True)
-    return code
 
 
 def main() -> None:
     """The entry point of the command `mlp`."""
-    sys.exit(run(sys.argv[1:]))
+    try:
+        from mlp.cli.app import run  # here, so that an interrupt while it loads is caught too
+
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        print("mlp: interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code)

@@ -16,7 +16,7 @@ from mlp.network import load
 @click.argument("model", type=click.Path(path_type=Path), required=False)
 @click.argument("data", required=False)
 @click.option("--example", help="A textbook example instead: relu, sigmoid or matrix.")
-@click.option("--row", default=0, show_default=True, help="Which row of DATA.")
+@click.option("--row", type=int, help="Which row of DATA.  [default: 0]")
 @click.option("--learning-rate", type=float, help="Show the update by plain gradient descent, too.")
 @device_option
 @json_option
@@ -24,7 +24,7 @@ def explain(
     model: Path | None,
     data: str | None,
     example: str | None,
-    row: int,
+    row: int | None,
     learning_rate: float | None,
     device: str,
     as_json: bool,
@@ -38,6 +38,9 @@ def explain(
 
     if (model is None) == (example is None):
         raise InvalidSetting("name either a MODEL file or an --example: relu, sigmoid or matrix")
+    if example is not None and (row, learning_rate) != (None, None):
+        raise InvalidSetting("--row and --learning-rate go with a MODEL; an --example has its own")
+    row = row or 0
     if example is not None:
         walk = explain_example(example, device=device)
     elif model is not None:

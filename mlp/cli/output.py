@@ -36,6 +36,18 @@ def overwrite_option(command: Command) -> Command:
     )(command)
 
 
+def count(number: int, noun: str, plural: str = "") -> str:
+    """A number and its noun: 1 row, 2 rows."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def short(value: float | None) -> str:
+    """A number for a table or a progress line: four decimals where they say something."""
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.2e}"
+
+
 def say(message: str) -> None:
     """A message for the person at the terminal, on stderr."""
     click.echo(message, err=True)
@@ -66,6 +78,8 @@ def write_result(path: Path, content: str | bytes, *, overwrite: bool) -> None:
     Raises:
         InvalidInput: the file exists, or cannot be written.
     """
+    if path.is_dir():
+        raise InvalidInput(f"{path}: a folder; name a file")
     if path.exists() and not overwrite:
         raise InvalidInput(f"{path} already exists; pass --overwrite to replace it")
     try:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mlp.backends.protocol import HostArray
+from mlp.cli.output import count
 from mlp.data.preprocessing import Standardizer
 from mlp.data.sources import Dataset, Task
 from mlp.errors import InvalidInput
@@ -69,7 +71,12 @@ def target_for(data: Dataset, loss: Loss) -> Target:
 
 @dataclass(frozen=True)
 class Job:
-    """A trainer and the rows that it trains and validates on."""
+    """A trainer and the rows that it trains and validates on.
+
+    Attributes:
+        y_scaler: of a target of values that was standardised for training, or None. Losses are
+            then in those units: an mse of 1 is what always predicting the mean would have.
+    """
 
     data: Dataset
     target: Target
@@ -77,13 +84,14 @@ class Job:
     X: HostArray
     y: HostArray
     validation: tuple[HostArray, HostArray] | None
+    y_scaler: Standardizer | None
 
     @property
     def network(self) -> Network:
         return self.trainer.network
 
     @classmethod
-    def split(
+    def prepare(
         cls,
         data: Dataset,
         target: Target,
@@ -93,58 +101,85 @@ class Job:
         *,
         standardize: bool,
     ) -> Job:
-        """Holds out a share of the rows, by class where there are classes, and fits the scaler."""
-        X, y, validation = data.X, target.y, None
+        """Holds out a share of the rows, by class where there are classes, and fits the scalers."""
+        network, loss = trainer.network, trainer.loss
+        X, y, validation, y_scaler = data.X, target.y, None, None
+        if target.task == "regression" and y.ndim == 1:
+            y = y[:, None]
         if share:
-            X, Xv, y, yv = _split(data.name, X, y, share, seed, target.classes is not None)
+            X, Xv, y, yv = _split(data.name, X, y, share, seed, target.classes)
             validation = Xv, yv
         if standardize:
-            trainer.network.preprocessing = Standardizer.fit(X)
-        if target.task == "regression":
-            start_at_target(trainer.network, trainer.loss, y)
-        return cls(data, target, trainer, X, y, validation)
+            network.preprocessing = Standardizer.fit(X)
+        if loss.targets == "counts":
+            start_at_mean_count(network, y)
+        elif loss.targets == "values" and standardize:
+            limit = float(np.finfo(network.dtype).max)
+            if float(np.abs(y.astype(np.float64)).max()) > limit:
+                raise InvalidInput(f"{data.name}: y has numbers beyond {limit:.2g}; rescale it")
+            y_scaler = Standardizer.fit(y)
+            y = y_scaler.transform(y)
+            validation = validation and (validation[0], y_scaler.transform(validation[1]))
+        return cls(data, target, trainer, X, y, validation, y_scaler)
 
     def describe(self) -> str:
-        """One line: the data, how its target was read, the split, the network."""
+        """Two lines: the data, how its target was read, the split; the network."""
         rows, features = self.data.X.shape
-        kind = f"{self.target.outputs} output{'s' if self.target.outputs > 1 else ''}"
+        kind = count(self.target.outputs, "output")
         if self.target.classes is not None:
-            kind = f"{len(self.target.classes)} classes"
+            kind = count(len(self.target.classes), "class", "classes")
         held_out = 0 if self.validation is None else len(self.validation[1])
         return (
-            f"{self.data.name}: {rows} rows of {features} features, {self.target.task} with "
-            f"{kind}; {len(self.y)} rows to train on, {held_out} held out\n{self.network!r}"
+            f"{self.data.name}: {count(rows, 'row')} of {count(features, 'feature')}, "
+            f"{self.target.task} with {kind}; {len(self.y)} to train on, {held_out} held out\n"
+            f"{self.network!r}"
         )
+
+    def finish(self) -> None:
+        """Makes the trained network predict in the target's own units."""
+        if self.y_scaler is None:
+            return
+        mean, scale = self.y_scaler.mean, self.y_scaler.scale
+        # The output is linear: scale (x W + b) + mean is another W and b.
+        weights, biases = list(self.network.weights), list(self.network.biases)
+        weights[-1] = weights[-1] * scale
+        biases[-1] = biases[-1] * scale + mean
+        self.network.set_parameters(weights, biases)
 
 
 def _split(
-    name: str, X: HostArray, y: HostArray, share: float, seed: int, stratify: bool
+    name: str,
+    X: HostArray,
+    y: HostArray,
+    share: float,
+    seed: int,
+    classes: tuple[Any, ...] | None,
 ) -> list[HostArray]:
     from sklearn.model_selection import train_test_split  # deferred: slow to import
 
-    try:
-        parts: list[HostArray] = train_test_split(
-            X, y, test_size=share, random_state=seed % 2**32, stratify=y if stratify else None
-        )
-    except ValueError as error:
+    held_out = math.ceil(share * len(X))
+    if classes is not None:
+        labels, counts = np.unique(y, return_counts=True)
+        if counts.min() < 2:
+            raise InvalidInput(
+                f"{name}: only one row has the class {labels[counts.argmin()]}, of "
+                f"{len(labels)} classes, so none can be held out; give it more rows, pass "
+                "--validation 0, or --loss mse if y holds values"
+            )
+    least = 1 if classes is None else len(np.unique(y))
+    if min(held_out, len(X) - held_out) < least:
         raise InvalidInput(
-            f"{name}: {share:g} of the {len(X)} rows cannot be held out ({error}); "
-            "change --validation"
-        ) from None
+            f"{name}: {share:g} of {count(len(X), 'row')} leaves too few on one side; change "
+            "--validation"
+        )
+    parts: list[HostArray] = train_test_split(
+        X, y, test_size=share, random_state=seed % 2**32, stratify=y if classes else None
+    )
     return parts
 
 
-def start_at_target(network: Network, loss: Loss, y: HostArray) -> None:
-    """Starts the linear output at the target's mean and spread, so that steps fit its units.
-
-    Without it, a target around 150 would be many epochs of small steps away.
-    """
-    columns = y.reshape(len(y), -1).astype(np.float64)
-    mean, spread = columns.mean(axis=0), columns.std(axis=0)
-    weights, biases = list(network.weights), list(network.biases)
-    if loss.targets == "counts":  # the output is a logarithm: its spread is of order 1 already
-        biases[-1] = np.log(np.maximum(mean, 1e-3))
-    else:
-        weights[-1] = weights[-1] * np.where(spread > 0, spread, 1)
-        biases[-1] = mean
-    network.set_parameters(weights, biases)
+def start_at_mean_count(network: Network, y: HostArray) -> None:
+    """Starts the output, which is a logarithm, at that of the mean count."""
+    biases = list(network.biases)
+    biases[-1] = np.log(np.maximum(y.mean(axis=0), 1e-3))
+    network.set_parameters(network.weights, biases)

@@ -10,15 +10,19 @@ import click
 
 from mlp.backends.protocol import HostArray
 from mlp.cli.output import (
+    count,
     data_for,
     device_option,
     json_option,
     overwrite_option,
     print_json,
     say,
+    short,
     write_result,
 )
+from mlp.data.arrays import as_rows
 from mlp.data.sources import Dataset
+from mlp.errors import InvalidInput
 from mlp.evaluation import Evaluator
 from mlp.losses import get_loss
 from mlp.network import Network, load
@@ -41,10 +45,11 @@ def predict(
     """
     network = load(model, device)
     found = data_for(network, model, data, need_target=False)
-    predictions = network.predict(found.X)
-    score = _score(network, found)
+    rows = as_rows(found.X, network.spec.inputs, f"{found.name}: X")
+    predictions = network.predict(rows)
     if out is not None:
         write_result(out, _csv(predictions), overwrite=overwrite)
+    score, about = _score(network, found)
     if as_json:
         print_json(
             {
@@ -52,6 +57,7 @@ def predict(
                 "data": found.name,
                 "rows": len(predictions),
                 "score": score,
+                "about_score": about,
                 "out": None if out is None else str(out),
                 "predictions": predictions.tolist(),
             }
@@ -60,18 +66,27 @@ def predict(
     if out is None:
         click.echo(_csv(predictions), nl=False)
     else:
-        say(f"{len(predictions)} predictions written to {out}")
-    if score is not None:
-        kind = (
-            "R²" if get_loss(network.loss or "mse").targets in ("values", "counts") else "accuracy"
-        )
-        say(f"{kind} {score:.4f} on the {len(predictions)} rows of {found.name}")
+        say(f"{count(len(predictions), 'prediction')} written to {out}")
+    if about:
+        say(about)
 
 
-def _score(network: Network, data: Dataset) -> float | None:
+def _score(network: Network, data: Dataset) -> tuple[float | None, str]:
+    """The score against the data's own target if there is one that fits, and what to say of it."""
+    if data.note:
+        return None, f"no score: {data.note}"
     if data.y is None or network.loss is None:
-        return None
-    return Evaluator(network, get_loss(network.loss), data.X, data.y)().score
+        return None, ""
+    loss = get_loss(network.loss)
+    try:
+        score = Evaluator(network, loss, data.X, data.y, name=f"{data.name}: ")().score
+    except InvalidInput as error:
+        return None, f"no score: {error}"
+    kind = "R²" if loss.targets in ("values", "counts") else "accuracy"
+    about = f"{kind} {short(score)} on {count(len(data.X), 'row')} of {data.name}"
+    if network.metadata.get("data") == data.name:
+        about += ", which include those it was trained on"
+    return score, about
 
 
 def _csv(predictions: HostArray) -> str:

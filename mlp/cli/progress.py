@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from mlp.callbacks import Callback
-from mlp.cli.output import say
+from mlp.cli.output import say, short
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -14,29 +14,33 @@ if TYPE_CHECKING:
     from mlp.trainer import Trainer
 
 LINES_PER_RUN = 20
+FIRST_STEP = "training; the first step compiles kernels that are not on disk yet"
 
 
 def latest(trainer: Trainer) -> str:
-    """The newest epoch's values, as in "loss 0.1234, validation loss 0.2345, score 0.9722"."""
+    """The newest epoch's values, as in "loss 0.1234, validation 0.2345, score 0.9722"."""
     history = trainer.history
     if not history:
         return ""
-    parts = [f"loss {history['loss'][-1]:.4f}"]
+    parts = [f"loss {short(history['loss'][-1])}"]
     if trainer.has_validation:
-        parts.append(f"validation loss {history['validation_loss'][-1]:.4f}")
-        parts.append(f"score {history['validation_score'][-1]:.4f}")
+        parts.append(f"validation {short(history['validation_loss'][-1])}")
+        parts.append(f"score {short(history['validation_score'][-1])}")
     return ", ".join(parts)
 
 
 def rate(trainer: Trainer) -> str:
-    """Rows per second in the newest epoch's steps, as in "123,456 rows/s"."""
+    """Rows per second in the newest epoch's steps, as in "123,456 samples/s"."""
     if not trainer.history or trainer.step is None:
         return ""
     return f"{len(trainer.step.X) / trainer.history['seconds'][-1]:,.0f} samples/s"
 
 
 class LiveBar(Callback):
-    """One line that is redrawn: epoch, bar, loss, score, samples/s, time left."""
+    """One line that is redrawn: epoch, bar, loss, score, samples/s, time left.
+
+    On a narrow terminal the bar and then the rate are left out, before the rest would be cut.
+    """
 
     bar: Progress
     task: TaskID
@@ -45,17 +49,22 @@ class LiveBar(Callback):
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self.bar = Progress(
+        console = Console(file=sys.stderr)
+        columns = [
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=16),
             TextColumn("{task.fields[values]}"),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(compact=True),
-            console=Console(file=sys.stderr),
-        )
+        ]
+        if console.width < 105:
+            del columns[1]
+        if console.width < 85:
+            del columns[-2]
+        self.bar = Progress(*columns, console=console)
         self.task = self.bar.add_task(
             "train", total=None, epoch=trainer.epoch, epochs=trainer.last_epoch,
-            values="first step: compiling what is not cached yet", rate="",
+            values=FIRST_STEP, rate="",
         )  # fmt: skip
         self.bar.start()
 
@@ -64,7 +73,6 @@ class LiveBar(Callback):
             self.task,
             total=trainer.last_epoch * trainer.batches,
             completed=trainer.epoch * trainer.batches + batches_done,
-            values=latest(trainer),
         )
 
     def on_epoch_end(self, trainer: Trainer) -> None:
@@ -78,6 +86,9 @@ class LiveBar(Callback):
 
 class Lines(Callback):
     """About twenty lines a run, one an epoch."""
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        say(FIRST_STEP)
 
     def on_epoch_end(self, trainer: Trainer) -> None:
         every = max(1, trainer.last_epoch // LINES_PER_RUN)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from mlp.callbacks import BestWeights
+from mlp.cli.output import count, short
 from mlp.cli.plan import Job
 from mlp.evaluation import Evaluator
 
@@ -16,7 +17,7 @@ from mlp.evaluation import Evaluator
 def measure(
     job: Job, best: BestWeights, *, stopped: str | None, settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """The run's results; the losses and the score are those of the saved weights."""
+    """The run's results; losses and scores are those of the kept weights, before `Job.finish`."""
     trainer, network = job.trainer, job.network
     training = Evaluator(network, trainer.loss, job.X, job.y)()
     held_out = job.validation and Evaluator(network, trainer.loss, *job.validation)()
@@ -28,13 +29,14 @@ def measure(
         "precision": network.precision,
         "network": repr(network),
         "loss": trainer.loss.name,
+        "target_standardised": job.y_scaler is not None,
         "metric": "accuracy" if job.target.task == "classification" else "R²",
         "epochs": trainer.epoch,
         "best_epoch": best.best_epoch,
         "stopped": stopped,
         "seconds": sum(seconds),
-        # The median epoch: the first one also loads, and once in a while compiles, the kernels.
-        "samples_per_second": len(job.X) / statistics.median(seconds),
+        # Without the first epoch, which also loads or compiles the kernels, if there are others.
+        "samples_per_second": len(job.X) / statistics.median(seconds[1:] or seconds),
         "train_loss": training.loss,
         "train_score": training.score,
         "validation_loss": held_out.loss if held_out else None,
@@ -48,18 +50,22 @@ def print_summary(metrics: dict[str, Any], folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    def number(key: str) -> str:
-        return "-" if metrics[key] is None else f"{metrics[key]:.4f}"
-
     table = Table(show_header=True, header_style="bold")
     table.add_column(metrics["data"])
     table.add_column("training", justify="right")
     table.add_column("validation", justify="right")
-    table.add_row(f"loss ({metrics['loss']})", number("train_loss"), number("validation_loss"))
-    table.add_row(metrics["metric"], number("train_score"), number("validation_score"))
+    units = " of the standardised target" if metrics["target_standardised"] else ""
+    table.add_row(
+        f"loss ({metrics['loss']}{units})",
+        short(metrics["train_loss"]),
+        short(metrics["validation_loss"]),
+    )
+    table.add_row(
+        metrics["metric"], short(metrics["train_score"]), short(metrics["validation_score"])
+    )
     Console().print(table)
     click.echo(
-        f"{metrics['epochs']} epochs in {metrics['seconds']:.1f} s, "
+        f"{count(metrics['epochs'], 'epoch')} in {metrics['seconds']:.1f} s, "
         f"{metrics['samples_per_second']:,.0f} samples/s on {metrics['device']}; "
         f"kept: epoch {metrics['best_epoch']}"
     )

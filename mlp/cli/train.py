@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -73,7 +74,7 @@ HIDDEN = [name for name in ACTIVATIONS if name != "softmax"]
 @device_option
 @click.option("--precision", default="float32", show_default=True, help="float32 or float64.")
 @click.option("--seed", default=0, show_default=True, help="Same seed, same model file.")
-@click.option("--raw", is_flag=True, help="Do not standardise the features.")
+@click.option("--raw", is_flag=True, help="Do not standardise features and target values.")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for the results. [default: runs/DATA]"
 )
@@ -84,8 +85,9 @@ def train(**options: Any) -> int:
     """Train a network on DATA and save it.
 
     DATA is a data set that scikit-learn bundles (digits, iris, wine, breast_cancer, diabetes) or a
-    .npz file with arrays X and y. Whole numbers or text in y are classes, fractions are values. The
-    weights of the epoch with the best validation loss are kept.
+    .npz file with arrays X and y: y of integers, booleans or text holds classes, of floats values;
+    --loss overrides that. The weights of the epoch with the best validation loss are kept.
+    Optimizers and schedules have their default settings here; Python can set them.
     """
     quiet = options["quiet"] or options["as_json"]
     inform = (lambda message: None) if quiet else say
@@ -100,7 +102,8 @@ def _run(job: plan.Job, folder: RunFolder, options: dict[str, Any], *, quiet: bo
     """Trains and saves; also what there is when training was cut short. Returns the exit code."""
     trainer = job.trainer
     best = EarlyStopping(patience=options["patience"]) if options["patience"] else BestWeights()
-    progress = [] if quiet else [LiveBar() if sys.stderr.isatty() else Lines()]
+    on_terminal = sys.stderr is not None and sys.stderr.isatty()
+    progress = [] if quiet else [LiveBar() if on_terminal else Lines()]
     cut: KeyboardInterrupt | TrainingDiverged | None = None
     try:
         trainer.fit(job.X, job.y, options["epochs"], job.validation, callbacks=[best, *progress])
@@ -110,6 +113,7 @@ def _run(job: plan.Job, folder: RunFolder, options: dict[str, Any], *, quiet: bo
         cut = error
     metrics = measure(job, best, stopped=_why(cut, trainer), settings=_settings(options))
     metrics["model"] = str(folder.model)
+    job.finish()
     notes = folder.save(job.network, trainer.history, metrics)
     if options["as_json"]:
         print_json(metrics)
@@ -136,7 +140,11 @@ def _prepare(options: dict[str, Any]) -> plan.Job:
     share = require_in("--validation", options["validation"], 0, 1, open_high=True)
     if options["patience"] < 0:
         raise InvalidSetting(f"--patience must be 0 or more, not {options['patience']}")
-    require_positive_int("--epochs", options["epochs"])
+    for name in ("epochs", "batch_size"):
+        require_positive_int(option(name), options[name])
+    for name in ("learning_rate", "weight_decay"):
+        require_in(option(name), options[name] or 0, 0, math.inf, open_high=True)
+    require_in("--dropout", options["dropout"], 0, 1, open_high=True)
     target = plan.target_for(data, loss)
     hidden = [
         Dense(width, options["activation"], options["dropout"])
@@ -160,16 +168,22 @@ def _prepare(options: dict[str, Any]) -> plan.Job:
         weight_decay=options["weight_decay"],
         seed=options["seed"],
     )
-    return plan.Job.split(
+    return plan.Job.prepare(
         data, target, trainer, share, options["seed"], standardize=not options["raw"]
     )
 
 
+def option(name: str) -> str:
+    """The option as it is typed: batch_size is --batch-size."""
+    return "--" + name.replace("_", "-")
+
+
 def _widths(text: str) -> list[int]:
     try:
-        return [int(width) for width in text.split(",") if width.strip()]
+        widths = [int(width) for width in text.split(",") if width.strip()]
     except ValueError:
         raise InvalidSetting(f"--hidden takes widths like 128,64, not {text!r}") from None
+    return [require_positive_int("--hidden", width) for width in widths]
 
 
 def _describe_device(asked: str, network: Network) -> str:

@@ -76,7 +76,8 @@ def as_target(
     numbers = _numeric(target, name)
     if numbers.ndim != 2 or numbers.shape[1] != outputs:
         raise InvalidInput(
-            f"{name} has shape {np.shape(y)}, but {rows} rows and {outputs} outputs were expected"
+            f"{name} has shape {np.shape(y)}, but the shape ({rows}, {outputs}) was expected"
+            + ("; for class labels use the loss cross_entropy" if np.ndim(y) == 1 else "")
         )
     _require_finite(numbers, name)
     if loss.targets in ("classes", "unit"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -26,6 +27,10 @@ def number(value: float, digits: int) -> str:
     if not 10.0 ** (2 - digits) <= size < 1e7:
         mantissa, _, exponent = f"{value:.{max(digits - 3, 1)}e}".partition("e")
         return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}" if exponent else mantissa
+    # A probability near 1 must not be written as 1: what is left of 1 - it is the point.
+    gap = abs(1 - size)
+    if 0 < gap < 10.0 ** (1 - digits):
+        digits = 2 - math.floor(math.log10(gap))
     return f"{value:.{digits}f}".rstrip("0").rstrip(".")
 
 

@@ -95,7 +95,8 @@ class Walk:
 
     def text(self, width: int = 88) -> str:
         """The working as plain text of at most `width` columns; tables are as wide as they are."""
-        out = [self.title, "=" * len(self.title)]
+        title = _wrapped(self.title, width, "", "")
+        out = [*title, "=" * max(map(len, title))]
         for section in self.sections:
             out += ["", section.title]
             for sentence in section.text:

@@ -12,7 +12,7 @@ from mlp.explain.backward import shown_entries
 from mlp.explain.notation import entry, factor, largest, number, unit
 from mlp.explain.report import Line, Section, Step
 from mlp.explain.trace import LayerTrace, Trace
-from mlp.gradcheck import STEP, TensorKind, slope_along
+from mlp.gradcheck import TensorKind, first_step, slope_along
 from mlp.network import Network
 
 
@@ -97,6 +97,11 @@ class Largest:
         )
 
 
+def _size(difference: float) -> str:
+    """Below a billionth the digits are rounding, and differ from machine to machine."""
+    return "below 1e-9" if difference < 1e-9 else f"{difference:.0e}"
+
+
 def check_section(
     net: Network, X: HostArray, y: Any, trace: Trace, bias: bool, digits: int
 ) -> tuple[Section, dict[str, Any]]:
@@ -117,15 +122,17 @@ def check_section(
     values["relative_difference"] = difference
     lines = (
         Line("backpropagation", "", top.value),
-        Line("finite difference", "", numeric, f"relative difference {difference:.0e}"),
+        Line("finite difference", "", numeric, f"relative difference {_size(difference)}"),
     )
+    parameters = (net.weights if top.kind == "weight" else net.biases)[top.layer - 1]
+    step_size = first_step(parameters)
     step = Step(
         "Central difference",
         "dL/dw ≈ (8 [L(w + h) - L(w - h)] - [L(w + 2h) - L(w - 2h)]) / 12h",
         lines,
     )
     text = (
-        f"Nudge the parameter w with the largest gradient, {top.name}, by h = {STEP:g} either "
-        "way, and measure the slope of the loss without any calculus.",
+        f"Nudge the parameter w with the largest gradient, {top.name}, by h = {step_size:.1g} "
+        "either way, and measure the slope of the loss without any calculus.",
     )
     return Section(title, text, (step,)), values

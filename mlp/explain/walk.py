@@ -15,6 +15,7 @@ from mlp.explain.forward import input_section, layer_section, loss_section
 from mlp.explain.report import Section, Walk
 from mlp.explain.trace import Trace
 from mlp.explain.update import check_section, update_section, updated
+from mlp.gradcheck import float64_copy
 from mlp.losses import Loss, get_loss
 from mlp.network import Network
 
@@ -31,8 +32,8 @@ def explain_row(
 ) -> Walk:
     """Works out one row's forward pass, loss, gradients and, given a rate, update.
 
-    The activations, deltas and gradients are those of the network's own backend; the network is
-    left as it is. Dropout does not apply.
+    The activations, deltas and gradients are those of the network's own backend, in float64 with
+    the network's weights; the network is left as it is. Dropout does not apply.
 
     Args:
         net: any network.
@@ -55,7 +56,7 @@ def explain_row(
     if isinstance(row, bool) or not hasattr(row, "__index__") or not 0 <= row < len(rows):
         raise InvalidInput(f"row must be a whole number from 0 to {len(rows) - 1}, not {row!r}")
     return build_walk(
-        net,
+        float64_copy(net),
         rows[row : row + 1],
         targets[row : row + 1],
         get_loss(loss),

@@ -65,6 +65,8 @@ def test_gather_labels(backend):
 
 
 class Recorder:
+    largest_product = 1
+
     def __init__(self):
         self.ran = []
 
@@ -74,8 +76,8 @@ class Recorder:
 
 def test_captured_steps_run_the_same_batches(backend):
     steps = Recorder()
-    captured = backend.capture(steps)
-    captured(0, 3)
-    captured(3, 4)
-    backend.synchronize()
+    with backend.capture(steps) as captured:
+        captured(0, 3)
+        captured(3, 4)
+        backend.synchronize()
     assert steps.ran == [0, 1, 2, 3]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import mlp.cli
+from mlp.cli.app import run as run_command
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def run(
 
     def call(*arguments: object) -> Result:
         capfd.readouterr()
-        code = mlp.cli.run([str(argument) for argument in arguments])
+        code = run_command([str(argument) for argument in arguments])
         return Result(code, *capfd.readouterr())
 
     return call

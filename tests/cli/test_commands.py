@@ -63,6 +63,29 @@ def test_predict_writes_a_file_once(run: CommandLine, iris_model: Path) -> None:
     assert Path("labels.csv").read_text() == written
 
 
+def test_predict_without_a_usable_target_has_no_score(run: CommandLine, iris_model: Path) -> None:
+    np.savez("rows.npz", X=load_iris().data, y=np.full(150, "unheard of"))
+    result = run("predict", iris_model, "rows.npz")
+    assert result.code == 0
+    assert len(result.out.splitlines()) == 151
+    assert "no score" in result.err
+
+
+def test_an_output_that_cannot_be_written_is_no_traceback(iris_model: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        arguments = [sys.executable, "-m", "mlp", "predict", str(iris_model)]
+        done = subprocess.run(
+            arguments,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("mlp: the output: No space left")
+
+
 @pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_explain_examples(run: CommandLine, device: str) -> None:
     relu = run("explain", "--example", "relu", "--device", device)
@@ -120,12 +143,17 @@ def test_version_and_help(run: CommandLine) -> None:
         assert command in text
 
 
-def _process(*arguments: str, **options: object) -> subprocess.Popen[str]:
+def environment() -> dict[str, str]:
+    """This process's, with the package under test importable."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "kernels"), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path}
+
+
+def _process(*arguments: str, **options: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "mlp", *arguments],
         text=True,
-        env={**os.environ, "PYTHONPATH": path},
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         **options,  # type: ignore[call-overload]

@@ -23,8 +23,11 @@ MISTAKES = [
     ("train no_target.npz", FAILURE, "no array y"),
     ("train lengths.npz", FAILURE, "y has shape (4,), but X has 6 rows"),
     ("train one_class.npz", FAILURE, "only one class"),
-    ("train rare_class.npz", FAILURE, "change --validation"),
-    ("train not_a_zip.npz", FAILURE, "not a readable .npz"),
+    ("train rare_class.npz", FAILURE, "only one row has the class 2"),
+    ("train not_a_zip.npz", FAILURE, "not a .npz file"),
+    ("train cube.npz", FAILURE, "y must have 1 or 2 dimensions"),
+    ("train good.npz --validation 0.01", FAILURE, "too few on one side"),
+    ("train huge.npz", FAILURE, "y has numbers beyond 3.4e+38"),
     ("train good.npz --loss binary_cross_entropy", FAILURE, "takes 2 classes, but y has 3"),
     ("train fractions.npz --loss cross_entropy", FAILURE, "fractions"),
     ("train text.npz --loss mse", FAILURE, "text"),
@@ -37,13 +40,13 @@ MISTAKES = [
     ("train iris --device gpu", USAGE, "unknown device 'gpu'"),
     ("train iris --device cuda", FAILURE, "use device='cpu'"),
     ("train iris --precision bfloat16", FAILURE, "not available on device"),
-    ("train iris --hidden 8,0", USAGE, "units must be a positive whole number, not 0"),
+    ("train iris --hidden 8,0", USAGE, "--hidden must be a positive whole number, not 0"),
     ("train iris --hidden 8,x", USAGE, "--hidden takes widths"),
     ("train iris --epochs 0", USAGE, "epochs must be a positive whole number"),
-    ("train iris --batch-size -1", USAGE, "batch_size must be a positive whole number"),
-    ("train iris --dropout 1", USAGE, "dropout must be in [0, 1)"),
-    ("train iris --learning-rate -1", USAGE, "lr must be in [0"),
-    ("train iris --weight-decay -1", USAGE, "weight_decay must be in [0"),
+    ("train iris --batch-size -1", USAGE, "--batch-size must be a positive whole number"),
+    ("train iris --dropout 1", USAGE, "--dropout must be in [0, 1)"),
+    ("train iris --learning-rate -1", USAGE, "--learning-rate must be in [0"),
+    ("train iris --weight-decay -1", USAGE, "--weight-decay must be in [0"),
     ("train iris --validation 1", USAGE, "--validation must be in [0, 1)"),
     ("train iris --patience -1", USAGE, "--patience"),
     ("train iris --seed -1", USAGE, "seed must be"),
@@ -57,6 +60,9 @@ MISTAKES = [
     ("predict iris/model.safetensors good.npz", FAILURE, "2 features per row, but"),
     ("predict iris/model.safetensors --out file/x.csv", FAILURE, "cannot be written"),
     ("explain", USAGE, "MODEL file or an --example"),
+    ("explain --example relu --row 3", USAGE, "--row and --learning-rate go with a MODEL"),
+    ("train iris --hidden 99999999999999999999", USAGE, "is too large"),
+    ("predict iris/model.safetensors --out iris", FAILURE, "a folder; name a file"),
     ("explain --example rellu", USAGE, "did you mean 'relu'?"),
     ("explain iris/model.safetensors --row 150", FAILURE, "rows 0 to 149"),
     ("gradcheck iris/model.safetensors --rows 0", USAGE, "--rows must be"),
@@ -74,6 +80,8 @@ def files(iris_model: Path) -> None:
     nan, rare = X.copy(), np.array([0, 0, 0, 1, 1, 2])
     nan[3, 1] = np.nan
     np.savez("good.npz", X=np.tile(X, (9, 1)), y=np.tile(y, 9))
+    np.savez("cube.npz", X=X, y=np.zeros((6, 2, 2)))
+    np.savez("huge.npz", X=X, y=1e300 * np.arange(6.0))
     np.savez("ragged.npz", X=np.array([[1, 2], [3]], dtype=object), y=y)
     np.savez("empty.npz", X=np.empty((0, 2)), y=np.empty(0))
     np.savez("nan.npz", X=nan, y=y)

@@ -83,6 +83,19 @@ def test_diabetes_is_learned_in_its_own_units(run: CommandLine) -> None:
     assert 50 < predictions[0] < 300
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_the_units_of_a_target_do_not_matter(run: CommandLine, scale: float) -> None:
+    X = np.random.default_rng(0).normal(size=(200, 3))
+    y = X @ [1.0, -2.0, 0.5] + 7
+    np.savez("data.npz", X=X, y=scale * y)
+    metrics = run(
+        "train", "data.npz", "--device", "numpy", "--epochs", 60, "--dropout", 0, "--json"
+    ).json()
+    assert metrics["validation_score"] > 0.95
+    found = mlp.load(metrics["model"], device="numpy").predict(X) / scale
+    assert 1 - np.mean((found - y) ** 2) / np.var(y) > 0.95
+
+
 def test_every_option_reaches_the_run(run: CommandLine) -> None:
     result = run(
         "train", "wine", "--hidden", "7,5", "--activation", "tanh", "--optimizer", "sgd",
