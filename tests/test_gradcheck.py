@@ -118,7 +118,7 @@ def test_a_wrong_weight_gradient_is_caught_in_its_layer(monkeypatch):
 
 
 def test_large_parameters_are_checked_with_larger_steps():
-    """An output around 3e7 is made of weights and a bias of that size, beside which 3e-4 is noise."""
+    """Weights and a bias around 1e7: beside them a step of 3e-4 measures rounding alone."""
     net = mlp.Network(3, [mlp.Dense(8, "tanh"), mlp.Dense(1)], device="numpy", precision="float64")
     net.set_parameters([net.weights[0], 1e7 * net.weights[1]], [net.biases[0], net.biases[1] + 3e7])
     X = np.random.default_rng(0).normal(size=(6, 3))

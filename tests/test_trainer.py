@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris, make_moons
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import mlp
 from mlp.errors import InvalidInput, InvalidSetting, TrainingDiverged
@@ -232,14 +233,12 @@ def test_a_validation_loss_that_is_not_finite_is_divergence():
 def test_small_products_keep_blas_to_one_thread(width, threads):
     network = mlp.Network(width, [mlp.Dense(width), mlp.Dense(1)], device="numpy")
     X, seen = np.zeros((4, width)), []
-    mlp.Trainer(network, "mse").fit(
-        X, X[:, 0], 1, callbacks=[lambda _: seen.append(blas_threads())]
-    )
-    assert seen == [before if threads is None else threads]
-    assert blas_threads() == before
+    with threadpool_limits(limits=2, user_api="blas"):
+        trainer = mlp.Trainer(network, "mse")
+        trainer.fit(X, X[:, 0], 1, callbacks=[lambda _: seen.append(blas_threads())])
+        assert seen == [threads]
+        assert blas_threads() == 2
 
 
 def blas_threads() -> int:
-    from threadpoolctl import threadpool_info
-
     return max(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
