@@ -131,7 +131,7 @@ class Job:
         held_out = 0 if self.validation is None else len(self.validation[1])
         return (
             f"{self.data.name}: {count(rows, 'row')} of {count(features, 'feature')}, "
-            f"{self.target.task} with {kind}; {len(self.y)} to train on, {held_out} held out\n"
+            f"{self.target.task} with {kind}; {len(self.y):,} to train on, {held_out:,} held out\n"
             f"{self.network!r}"
         )
 

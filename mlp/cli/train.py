@@ -190,8 +190,8 @@ def _describe_device(asked: str, network: Network) -> str:
     name = f"device {network.device}, {network.precision}"
     if asked != "auto" or network.device == "cuda":
         return name
-    reason, *_ = str(unavailable_reason("cuda")).split(";")
-    return f"{name} (auto; no GPU: {reason})"
+    reason, *_ = str(unavailable_reason("cuda")).split(" (")
+    return f"{name} (auto: {reason})"
 
 
 def _settings(options: dict[str, Any]) -> dict[str, Any]:
