@@ -17,14 +17,15 @@ LINES_PER_RUN = 20
 FIRST_STEP = "training; the first step compiles kernels that are not on disk yet"
 
 
-def latest(trainer: Trainer) -> str:
+def latest(trainer: Trainer, *, brief: bool = False) -> str:
     """The newest epoch's values, as in "loss 0.1234, validation 0.2345, score 0.9722"."""
     history = trainer.history
     if not history:
         return ""
     parts = [f"loss {short(history['loss'][-1])}"]
     if trainer.has_validation:
-        parts.append(f"validation {short(history['validation_loss'][-1])}")
+        if not brief:
+            parts.append(f"validation {short(history['validation_loss'][-1])}")
         parts.append(f"score {short(history['validation_score'][-1])}")
     return ", ".join(parts)
 
@@ -39,17 +40,20 @@ def rate(trainer: Trainer) -> str:
 class LiveBar(Callback):
     """One line that is redrawn: epoch, bar, loss, score, samples/s, time left.
 
-    On a narrow terminal the bar and then the rate are left out, before the rest would be cut.
+    On a narrow terminal the bar, the rate and then the validation loss are left out, before the
+    rest would be cut.
     """
 
     bar: Progress
     task: TaskID
+    brief: bool
 
     def on_fit_start(self, trainer: Trainer) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         console = Console(file=sys.stderr)
+        self.brief = console.width < 70
         columns = [
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(bar_width=16),
@@ -76,7 +80,8 @@ class LiveBar(Callback):
         )
 
     def on_epoch_end(self, trainer: Trainer) -> None:
-        self.bar.update(self.task, epoch=trainer.epoch, values=latest(trainer), rate=rate(trainer))
+        values = latest(trainer, brief=self.brief)
+        self.bar.update(self.task, epoch=trainer.epoch, values=values, rate=rate(trainer))
 
     def on_fit_end(self, trainer: Trainer) -> None:
         self.bar.stop()
