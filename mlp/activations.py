@@ -39,6 +39,7 @@ class Activation:
         derivative: saved (B, O) -> g' (B, O); None for softmax.
         kinks: values of z at which g' jumps, or its slope does.
         initializer: the weight initialiser that suits g.
+        source: where g comes from.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Activation:
     derivative: Callable[[Floats], Floats] | None
     kinks: tuple[float, ...] = ()
     initializer: str = "glorot_uniform"
+    source: str = ""
 
 
 def sigmoid(z: Floats) -> Floats:
@@ -116,15 +118,18 @@ _ROWS = (
     Activation(
         "relu", "max(z, 0)", "1 if a > 0 else 0", "a",
         lambda z: np.maximum(z, 0), lambda a: _step(a, 0.0), (0.0,), "he_normal",
+        source="Nair, Hinton, ICML 2010",
     ),
     Activation(
         "leaky_relu", "z if z > 0 else 0.01 z", "1 if a > 0 else 0.01", "a",
         lambda z: np.where(z > 0, z, LEAKY_SLOPE * z), lambda a: _step(a, LEAKY_SLOPE),
         (0.0,), "he_normal",
+        source="Maas, Hannun, Ng, ICML 2013",
     ),
     Activation(
         "elu", "z if z > 0 else exp(z) - 1", "1 if a > 0 else a + 1", "a",
         _elu, lambda a: np.where(a > 0, np.ones_like(a), a + 1), (0.0,), "he_normal",
+        source="Clevert, Unterthiner, Hochreiter, ICLR 2016",
     ),
     Activation(
         "selu", "λ (z if z > 0 else α (exp(z) - 1)), λ = 1.0507, α = 1.6733",
@@ -132,32 +137,41 @@ _ROWS = (
         lambda z: SELU_SCALE * np.where(z > 0, z, SELU_ALPHA * np.expm1(np.minimum(z, 0))),
         lambda a: np.where(a > 0, np.full_like(a, SELU_SCALE), a + SELU_SCALE * SELU_ALPHA),
         (0.0,), "lecun_normal",
+        source="Klambauer et al., NeurIPS 2017",
     ),
     Activation(
         "gelu", "z Φ(z)", "Φ(z) + z φ(z)", "z",
         lambda z: z * _normal_cdf(z), _gelu_derivative, (), "he_normal",
+        source="Hendrycks, Gimpel, arXiv 1606.08415",
     ),
     Activation(
         "gelu_tanh", "z (1 + t) / 2, t = tanh(√(2/π) (z + 0.044715 z³))",
         "(1 + t) / 2 + z (1 - t²) √(2/π) (1 + 0.134145 z²) / 2", "z",
         lambda z: 0.5 * z * (1 + _gelu_tanh_inner(z)), _gelu_tanh_derivative, (), "he_normal",
+        source="Hendrycks, Gimpel, arXiv 1606.08415",
     ),
     Activation(
         "silu", "z σ(z)", "σ(z) (1 + z (1 - σ(z)))", "z",
         lambda z: z * sigmoid(z), _silu_derivative, (), "he_normal",
+        source="Elfwing, Uchibe, Doya, Neural Networks 107 (2018)",
     ),
     Activation(
         "sigmoid", "1 / (1 + exp(-z))", "a (1 - a)", "a",
         sigmoid, lambda a: a * (1 - a),
+        source="Rumelhart, Hinton, Williams, Nature 323 (1986)",
     ),
-    Activation("tanh", "tanh(z)", "1 - a²", "a", np.tanh, lambda a: 1 - a * a),
+    Activation("tanh", "tanh(z)", "1 - a²", "a", np.tanh, lambda a: 1 - a * a,
+        source="LeCun et al., Efficient BackProp (1998)",
+    ),
     Activation(
         "softplus", "log(1 + exp(z))", "1 - exp(-a)", "a",
         softplus, lambda a: -np.expm1(-a), (), "he_normal",
+        source="Dugas et al., NeurIPS 2000",
     ),
     Activation(
         "softmax", "exp(z_k) / Σ_j exp(z_j)", "∂a_j/∂z_k = a_j ([j = k] - a_k)", "a",
         softmax, None,
+        source="Bridle, NeurIPS 1989",
     ),
 )  # fmt: skip
 

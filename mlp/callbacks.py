@@ -27,7 +27,7 @@ class Callback:
         """Before the first epoch of a call of `fit`."""
 
     def on_progress(self, trainer: Trainer, batches_done: int) -> None:
-        """About ten times a second within an epoch, between two steps."""
+        """Between two steps: about every 0.1 s, and when the last step of an epoch is done."""
 
     def on_epoch_end(self, trainer: Trainer) -> None:
         """After an epoch, when its values are in the history."""
@@ -67,7 +67,9 @@ def as_callbacks(callbacks: Iterable[AnyCallback]) -> list[Callback]:
 
 @dataclass(kw_only=True)
 class BestWeights(Callback):
-    """Keeps the parameters of the best epoch, and puts them back when `fit` ends.
+    """Keeps the parameters of the best epoch of a call of `fit`, and puts them back when it ends.
+
+    The optimizer's state stays that of the last epoch.
 
     Args:
         monitor: a key of the history, or "auto": the validation loss where there is a validation
@@ -84,7 +86,6 @@ class BestWeights(Callback):
     best_epoch: int | None = field(default=None, init=False)
     best: float = field(default=math.nan, init=False)
     parameters: HostArray | None = field(default=None, init=False, repr=False, compare=False)
-    _trainer: Trainer | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.monitor not in MONITORS:
@@ -92,9 +93,8 @@ class BestWeights(Callback):
         require_in("min_delta", self.min_delta, 0, math.inf)
 
     def on_fit_start(self, trainer: Trainer) -> None:
-        if self._trainer is not trainer:  # what was best of another network is nothing here
-            self.best_epoch, self.best, self.parameters = None, math.nan, None
-            self._trainer = trainer
+        # What was best of other rows or another network is nothing here.
+        self.best_epoch, self.best, self.parameters = None, math.nan, None
         if self.monitor.startswith("validation") and not trainer.has_validation:
             raise InvalidSetting(f"to monitor {self.monitor}, pass fit a validation set")
 
@@ -127,18 +127,12 @@ class EarlyStopping(BestWeights):
     """
 
     patience: int = 10
-    _first_epoch: int = field(default=0, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive_int("patience", self.patience)
 
-    def on_fit_start(self, trainer: Trainer) -> None:
-        super().on_fit_start(trainer)
-        self._first_epoch = trainer.epoch  # a further call of fit starts to wait anew
-
     def on_epoch_end(self, trainer: Trainer) -> None:
         super().on_epoch_end(trainer)
-        waited = trainer.epoch - max(self.best_epoch or 0, self._first_epoch)
-        if waited >= self.patience:
+        if self.best_epoch is not None and trainer.epoch - self.best_epoch >= self.patience:
             trainer.stop(f"no better epoch than {self.best_epoch} in the last {self.patience}")

@@ -52,6 +52,11 @@ class Evaluator:
         )
 
     def __call__(self) -> Evaluation:
+        # A network that diverges is reported by its loss, not by a warning per operation.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._evaluate()
+
+    def _evaluate(self) -> Evaluation:
         backend, rows = self.network.backend, len(self.X)
         layers = self.joined.layers(self.network.layers())
         totals = backend.zeros((2,), np.float64)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -25,21 +26,27 @@ _KEY = "fused_mlp"
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes a file so that `path` is always whole; raises OSError where it cannot be written."""
+    path = path.resolve()  # a link stays one: what it points to is replaced
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes private files; a saved result has the permissions of any other file.
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)
+        # mkstemp makes private files; a result has the permissions of the one that it replaces, or
+        # those of any new file.
+        Path(temporary).chmod(stat.S_IMODE(path.stat().st_mode) if path.exists() else _new_mode())
         Path(temporary).replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
             Path(temporary).unlink()
         raise
+
+
+def _new_mode() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
 
 
 def write_model(path: Path, tensors: dict[str, HostArray], document: dict[str, Any]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from mlp.data.preprocessing import Standardizer
 from mlp.errors import InvalidInput, InvalidSetting, ModelFileError
 from mlp.initializers import initial_weights
 from mlp.losses import Loss, get_loss
-from mlp.model_file import read_model, write_model
+from mlp.network_state import NetworkState, read_state, write_state
 from mlp.parameters import Layout, ParameterBuffer
 from mlp.random import check_seed
 from mlp.spec import Dense, NetworkSpec
@@ -63,7 +62,7 @@ class Network:
         preprocessing: None, or a Standardizer: then every method that takes X takes raw rows.
         classes: None (labels are 0 to O - 1), or the label of each output: then every method that
             takes labels takes these, and `predict` answers with them.
-        loss: name of the loss that the network was last trained with, or None.
+        loss: the Loss that the network was last trained with, or None; may be set by its name.
         metadata: anything else that JSON can hold, kept in the model file.
 
     Raises:
@@ -84,17 +83,7 @@ class Network:
         precision: str = "float32",
         seed: int = 0,
     ) -> None:
-        self.spec = NetworkSpec.of(inputs, layers)
-        self.seed = check_seed(seed)
-        self.backend = get_backend(device)
-        self.dtype = precision_dtype(precision, self.backend)
-        self.precision = precision
-        self.preprocessing: Standardizer | None = None
-        self._classes: tuple[Any, ...] | None = None
-        self.loss: str | None = None
-        self.metadata: dict[str, Any] = {}
-        self.layout = Layout.of(self.spec, self.dtype)
-        self.parameters = ParameterBuffer(self.backend, self.layout, self.dtype)
+        self._allocate(NetworkSpec.of(inputs, layers), device, precision, seed)
         widths = self.spec.widths
         self.set_parameters(
             [
@@ -106,9 +95,23 @@ class Network:
             [np.zeros(layer.units) for layer in self.spec.layers],
         )
 
+    def _allocate(self, spec: NetworkSpec, device: str, precision: str, seed: int) -> None:
+        """Everything but the values of the parameters."""
+        self.spec = spec
+        self.seed = check_seed(seed)
+        self.backend = get_backend(device)
+        self.dtype = precision_dtype(precision, self.backend)
+        self.precision = precision
+        self.preprocessing: Standardizer | None = None
+        self._classes: tuple[Any, ...] | None = None
+        self._loss: Loss | None = None
+        self.metadata: dict[str, Any] = {}
+        self.layout = Layout.of(spec, self.dtype)
+        self.parameters = ParameterBuffer(self.backend, self.layout, self.dtype)
+
     @property
     def device(self) -> str:
-        return self.backend.name
+        return self.backend.device
 
     def __repr__(self) -> str:
         shape = " → ".join(
@@ -133,6 +136,15 @@ class Network:
         if given is not None and len(given) != wanted:
             raise InvalidSetting(f"classes must hold {wanted} labels, not {len(given)}")
         self._classes = given
+
+    @property
+    def loss(self) -> Loss | None:
+        """The Loss that the network was last trained with, or None."""
+        return self._loss
+
+    @loss.setter
+    def loss(self, loss: str | Loss | None) -> None:
+        self._loss = None if loss is None else get_loss(loss)
 
     # --- parameters -----------------------------------------------------------------------------
 
@@ -228,6 +240,8 @@ class Network:
     def weight_to_device(self, weight: Any, rows: int, name: str = "sample_weight") -> Array | None:
         """Sample weights checked and on the device (N,), or None."""
         checked = as_weights(weight, rows, name)
+        if checked is not None and not checked.astype(self.dtype).any():
+            raise InvalidInput(f"{name} is 0 everywhere in {self.dtype}: scale it up")
         return None if checked is None else self._numbers_to_device(checked, name)
 
     def _numbers_to_device(self, array: HostArray, name: str) -> Array:
@@ -310,39 +324,51 @@ class Network:
         kind = self.spec.output_activation
         if kind == "softmax":
             return self._labels(a.argmax(axis=1))
-        if kind == "sigmoid" and self.loss in (None, "binary_cross_entropy", "cross_entropy"):
+        if kind == "sigmoid" and (self.loss is None or self.loss.targets in ("classes", "unit")):
             on = (a >= 0.5).astype(np.int64)
             return self._labels(on[:, 0]) if self.spec.outputs == 1 else on
-        if self.loss == "poisson":
+        if self.loss is not None and self.loss.targets == "counts":
             a = np.exp(a)
         return a[:, 0] if self.spec.outputs == 1 else a
 
     def _labels(self, codes: HostArray) -> HostArray:
         return codes if self.classes is None else np.asarray(self.classes)[codes]
 
-    # --- files ----------------------------------------------------------------------------------
+    # --- files and copies -----------------------------------------------------------------------
 
-    def save(self, path: str | Path) -> None:
-        """Writes the network to a safetensors file: weights, spec, preprocessing, class names.
+    def state(self) -> NetworkState:
+        """All that the network is, on the host."""
+        return NetworkState(
+            self.spec, self.precision, self.seed, self.weights, self.biases,
+            self.preprocessing, self.classes, self.loss, self.metadata,
+        )  # fmt: skip
+
+    @classmethod
+    def from_state(cls, state: NetworkState, device: str = "auto") -> Network:
+        """A network of its own, on a device, with everything that `state` holds.
 
         Raises:
-            ModelFileError: the file cannot be written; an older file of that name is then intact.
+            BackendUnavailable: the device, or the state's precision on it, cannot be had.
         """
-        tensors = {}
-        for i, (W, b) in enumerate(zip(self.weights, self.biases, strict=True)):
-            tensors[f"layers.{i}.weight"], tensors[f"layers.{i}.bias"] = W, b
-        if self.preprocessing is not None:
-            tensors["preprocessing.mean"] = self.preprocessing.mean
-            tensors["preprocessing.scale"] = self.preprocessing.scale
-        document = {
-            "network": self.spec.to_json(),
-            "precision": self.precision,
-            "seed": self.seed,
-            "classes": None if self.classes is None else np.asarray(self.classes).tolist(),
-            "loss": self.loss,
-            "metadata": self.metadata,
-        }
-        write_model(Path(path), tensors, document)
+        network = cls.__new__(cls)
+        network._allocate(state.spec, device, state.precision, state.seed)
+        network.set_parameters(state.weights, state.biases)
+        network.preprocessing, network.classes = state.preprocessing, state.classes
+        network.loss, network.metadata = state.loss, dict(state.metadata)
+        return network
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Copies and pickles carry host arrays: views of one flat buffer would come apart.
+        return Network.from_state, (self.state(), self.device)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the network to a safetensors file: weights, spec, preprocessing, labels, loss.
+
+        Raises:
+            ModelFileError: the weights are not finite, or the file cannot be written; an older
+                file of that name is then intact.
+        """
+        write_state(Path(path), self.state())
 
 
 def load(path: str | Path, device: str = "auto") -> Network:
@@ -352,32 +378,10 @@ def load(path: str | Path, device: str = "auto") -> Network:
         ModelFileError: missing, damaged, or not such a file.
         BackendUnavailable: the device, or the file's precision on it, cannot be had.
     """
-    tensors, document = read_model(Path(path))
     backend = get_backend(device)
+    state = read_state(Path(path))
     try:
-        spec = NetworkSpec.from_json(document["network"])
-        depth = range(len(spec.layers))
-        weights = [tensors[f"layers.{i}.weight"] for i in depth]
-        biases = [tensors[f"layers.{i}.bias"] for i in depth]
-        # Before memory is taken for sizes that a damaged file may state.
-        if [W.shape for W in weights] != [*pairwise(spec.widths)]:
-            raise InvalidInput("the weights do not fit the network")
-        precision, seed = document["precision"], check_seed(document["seed"])
-        precision_dtype(precision, backend)
-        classes = None if document["classes"] is None else tuple(document["classes"])
-        loss, metadata = document["loss"], document["metadata"]
-        scaler = None
-        if "preprocessing.mean" in tensors:
-            scaler = Standardizer(tensors["preprocessing.mean"], tensors["preprocessing.scale"])
-            if not scaler.mean.shape == scaler.scale.shape == (spec.inputs,):
-                raise InvalidInput("the preprocessing does not fit the inputs")
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelFileError(f"{path}: the model file is incomplete or damaged ({error})") from None
-    net = Network(spec.inputs, spec.layers, device=device, precision=precision, seed=seed)
-    try:
-        net.set_parameters(weights, biases)
-        net.classes = classes
+        precision_dtype(state.precision, backend)
+        return Network.from_state(state, device)
     except (InvalidInput, InvalidSetting) as error:
         raise ModelFileError(f"{path}: the model file is damaged: {error}") from None
-    net.preprocessing, net.loss, net.metadata = scaler, loss, metadata
-    return net

@@ -63,6 +63,8 @@ class Optimizer(ABC):
         for setting in ("lr", "weight_decay", "eps"):
             if hasattr(self, setting):
                 require_in(setting, getattr(self, setting), 0, INFINITY, open_high=True)
+        if getattr(self, "eps", 1) == 0:  # 0 / (sqrt(0) + 0) where a gradient is always 0
+            raise InvalidSetting("eps must be greater than 0")
         for setting, value in fractions.items():
             require_in(setting, value, 0, 1, open_high=True)
 
@@ -213,7 +215,7 @@ class Lion(Optimizer):
     """u = sign(b1 m + (1 - b1) g); m = b2 m + (1 - b2) g; p -= lr (u + weight_decay p).
 
     Source: Chen et al., "Symbolic discovery of optimization algorithms", NeurIPS 2023; optax.lion,
-    whose default decay is kept; it has no default rate.
+    whose b1 and b2 are `betas` here and whose default decay is kept; it has no default rate.
     """
 
     name: ClassVar[str] = "lion"

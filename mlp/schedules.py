@@ -25,7 +25,10 @@ INFINITY = float("inf")
 
 @dataclass(frozen=True)
 class Horizon:
-    """Where in training an epoch stands: its number, of how many, how long each is."""
+    """Where in training an epoch stands: its number, of how many, how long each is.
+
+    Earlier epochs count as if they had been as long as this one.
+    """
 
     epoch: int
     epochs: int

@@ -14,6 +14,7 @@ import numpy as np
 
 from mlp.backends.protocol import BATCH, LOSS_SUM, WEIGHT_SUM, Array, HostArray
 from mlp.backpropagation import OutputLoss, Tape, backward, forward, output_delta
+from mlp.errors import InvalidSetting
 from mlp.losses import Loss
 from mlp.network import Network
 from mlp.optimizers import Flat, Optimizer
@@ -39,8 +40,14 @@ class Regularization:
 
 @dataclass(frozen=True)
 class Batch:
-    """The arrays of one batch size: views of the step's own for a last batch that is not full."""
+    """The arrays of one batch size: views of the step's own for a last batch that is not full.
 
+    Attributes:
+        index: numbers of the batch's rows (B,) int64.
+        tape, target, weight: see `mlp.backpropagation`.
+    """
+
+    index: Array
     tape: Tape
     target: Array
     weight: Array | None
@@ -61,6 +68,7 @@ class Step:
         batches: steps in an epoch.
         counters, rates, scalars: see `mlp.backends.protocol`.
         order: (N,) int64, the rows in the order of this epoch.
+        full, last: arrays of a full batch, and of the last one of an epoch.
         totals: (2,) float64, sums of weighted losses and of weights since the epoch began.
         flat: the parameters, their gradients, and the numbers of the current step.
         state: the optimizer's flat buffers.
@@ -94,21 +102,22 @@ class Step:
         self.flat = Flat(network.parameters.flat, self.gradients.flat, self.scalars, self.counters)
         self.state = optimizer.start(backend, network.parameters, network.dtype)
         self.layers = self.joined.layers(network.layers(self.gradients, self.counters))
-        self._full = self._allocate(self.batch_size)
-        self._last = self._first(rows - (self.batches - 1) * self.batch_size)
+        self.full = self._allocate(self.batch_size)
+        self.last = self._first(rows - (self.batches - 1) * self.batch_size)
 
     def _allocate(self, rows: int) -> Batch:
         backend, network = self.backend, self.network
         return Batch(
+            backend.zeros((rows,), np.int64),
             Tape.allocate(backend, network.spec, rows, network.dtype, dropout=True),
             backend.empty((rows, *self.y.shape[1:]), self.y.dtype),
             None if self.weight is None else backend.empty((rows,), network.dtype),
         )
 
     def _first(self, rows: int) -> Batch:
-        full = self._full
+        full = self.full
         weight = None if full.weight is None else full.weight[:rows]
-        return Batch(full.tape.first(rows), full.target[:rows], weight)
+        return Batch(full.index[:rows], full.tape.first(rows), full.target[:rows], weight)
 
     def begin_epoch(self, order: HostArray, rates: Doubles) -> None:
         """Sets the order of the rows (N,) and the rate of each step; clears the loss totals."""
@@ -123,13 +132,14 @@ class Step:
     def run(self, start: int, stop: int) -> None:
         """Runs the steps of batches start, ..., stop - 1 of this epoch, one operation at a time."""
         for number in range(start, stop):
-            batch = self._full if number < self.batches - 1 else self._last
-            first = number * self.batch_size
-            self._run_one(batch, self.order[first : first + self.batch_size])
+            self.run_one(self.full if number < self.batches - 1 else self.last)
 
-    def _run_one(self, batch: Batch, index: Array) -> None:
-        backend, tape = self.backend, batch.tape
-        backend.begin_step(self.counters, self.rates, self.scalars)
+    def run_one(self, batch: Batch) -> None:
+        """The next step of the epoch; nothing in it depends on a number that the host holds."""
+        backend, tape, index = self.backend, batch.tape, batch.index
+        backend.begin_step(
+            self.counters, self.rates, self.scalars, self.order, index, self.batch_size
+        )
         backend.gather_rows(self.X, index, tape.x)
         backend.gather_rows(self.y, index, batch.target)
         if batch.weight is not None:
@@ -164,8 +174,20 @@ class Step:
         return max(2 * self.batch_size * i * o for i, o in pairwise(widths))
 
     def resume(self, earlier: Step) -> None:
-        """Goes on from the optimizer state and step count of an earlier Step of the network."""
+        """Goes on from the optimizer state and step count of an earlier Step of the network.
+
+        Raises:
+            InvalidSetting: the earlier one had another optimizer.
+        """
         backend = self.backend
+        if set(earlier.state) != set(self.state):
+            raise InvalidSetting(
+                "a Trainer keeps its optimizer; make a new Trainer for another one"
+            )
         for name, buffer in self.state.items():
             backend.copy(earlier.state[name], buffer)
         backend.copy(earlier.counters, self.counters)
+
+    def release(self) -> None:
+        """Lets go of the rows and of the arrays of a batch; what `resume` needs stays."""
+        del self.X, self.y, self.weight, self.order, self.full, self.last

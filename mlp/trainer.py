@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -113,7 +114,7 @@ class Trainer:
             validation: (X, y) or (X, y, sample_weight), evaluated after every epoch.
             sample_weight: (N,) weights >= 0; the loss of a batch is the weighted mean of its rows.
             callbacks: Callback objects, or functions that are called with the trainer after every
-                epoch.
+                epoch. They start and follow the epochs in this order, and end in the reverse one.
 
         Raises:
             InvalidInput: data that cannot be used; the network is then unchanged.
@@ -132,17 +133,16 @@ class Trainer:
             evaluate = Evaluator(self.network, self.loss, Xv, yv, *weight[:1], name="validation ")
         self._check_history(evaluate is not None)
         self.has_validation = evaluate is not None
-        self.network.loss = self.loss.name
+        self.network.loss = self.loss
         self.last_epoch, self.stopped = self.epoch + epochs, None
-        try:
+        with ExitStack() as stack:
+            stack.callback(step.release)
             for hook in hooks:
                 hook.on_fit_start(self)
+                stack.callback(hook.on_fit_end, self)
             with self.network.backend.capture(step) as run:
                 while self.epoch < self.last_epoch and self.stopped is None:
                     self._run_epoch(step, run, evaluate, hooks)
-        finally:
-            for hook in hooks:
-                hook.on_fit_end(self)
         return self.history
 
     def stop(self, reason: str) -> None:
@@ -153,6 +153,9 @@ class Trainer:
     def batches(self) -> int:
         """Steps in an epoch of the current `fit`; 0 before the first."""
         return self.step.batches if self.step else 0
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Trainer cannot be copied or pickled; copy or save its network")
 
     def _prepare(self, X: Any, y: Any, sample_weight: Any) -> Step:
         """A step over these rows, with the optimizer state and counters of earlier ones."""
@@ -185,6 +188,9 @@ class Trainer:
         seconds = self._run_slices(step, run, hooks)
         values = {"loss": step.mean_loss()}
         self._require_finite("loss", values["loss"])
+        # The loss was that of the weights before the last step.
+        weights = step.backend.to_host(self.network.parameters.flat)
+        self._require_finite("sum of the weights", float(weights.sum(dtype=np.float64)))
         if evaluate is not None:
             result = evaluate()
             self._require_finite("validation loss", result.loss)
@@ -192,9 +198,9 @@ class Trainer:
         values |= {"learning_rate": float(rates[-1]), "seconds": seconds}
         for key, value in values.items():
             self.history.setdefault(key, []).append(value)
+        self.epoch += 1
         watched = values.get("validation_loss", values["loss"])
         self.schedule_state = self.schedule.observe(self.schedule_state, watched)
-        self.epoch += 1
         for hook in hooks:
             hook.on_epoch_end(self)
 
@@ -206,6 +212,8 @@ class Trainer:
                 f"{type(self.schedule).__name__}.rates must return {horizon.steps_per_epoch} "
                 f"rates, one per step, not an array of shape {checked.shape}"
             )
+        if not (np.isfinite(checked) & (checked >= 0)).all():
+            raise InvalidSetting(f"{type(self.schedule).__name__}.rates must be finite and >= 0")
         return checked
 
     def _require_finite(self, name: str, loss: float) -> None:

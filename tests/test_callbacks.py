@@ -69,7 +69,7 @@ def test_order(trainer):
         ("a", "start", 0), ("b", "start", 0),
         ("a", "epoch", 1), ("f", "epoch", 1), ("b", "epoch", 1),
         ("a", "epoch", 2), ("f", "epoch", 2), ("b", "epoch", 2),
-        ("a", "end", 2), ("b", "end", 2),
+        ("b", "end", 2), ("a", "end", 2),
     ]  # fmt: skip
 
 
@@ -154,14 +154,44 @@ def test_patience_starts_anew_with_each_call_of_fit(trainer):
     early = mlp.EarlyStopping(3, min_delta=1e9)
     trainer.fit(X, Y, 50, callbacks=[early])
     trainer.fit(X, Y, 50, callbacks=[early])
-    assert (early.best_epoch, trainer.epoch) == (1, 7)
+    assert (early.best_epoch, trainer.epoch) == (5, 8)
 
 
-def test_a_callback_goes_on_over_several_calls_of_fit(trainer):
+def test_the_best_weights_are_those_of_one_call_of_fit(trainer):
+    """What was learned from other rows later is not thrown away for an earlier, lower loss."""
     keep, chosen = Keep(), mlp.BestWeights()
-    for _ in range(3):
+    for call in range(3):
         trainer.fit(X, Y, 10, validation=UNRELATED, callbacks=[chosen, keep])
-    assert chosen.best_epoch == np.argmin(trainer.history["validation_loss"]) + 1
+        losses = trainer.history["validation_loss"][10 * call :]
+        assert chosen.best_epoch == 10 * call + np.argmin(losses) + 1
+    assert_same(parameters(trainer.network), keep.epochs[chosen.best_epoch - 1])
+
+
+def test_only_what_started_is_ended_and_the_first_error_is_seen(trainer):
+    calls = []
+
+    class Note(mlp.Callback):
+        def on_fit_start(self, trainer):
+            calls.append("start")
+
+        def on_fit_end(self, trainer):
+            calls.append("end")
+            raise RuntimeError("while ending")
+
+    with pytest.raises(RuntimeError, match="while ending") as caught:
+        trainer.fit(X, Y, 1, callbacks=[Note(), mlp.BestWeights(monitor="validation_loss"), Note()])
+    assert calls == ["start", "end"]
+    assert isinstance(caught.value.__context__, mlp.InvalidSetting)
+
+
+def test_a_callback_that_fails_at_the_end_stops_no_other(trainer):
+    class Fail(mlp.Callback):
+        def on_fit_end(self, trainer):
+            raise RuntimeError
+
+    keep, chosen = Keep(), mlp.BestWeights()
+    with pytest.raises(RuntimeError):
+        trainer.fit(X, Y, 9, validation=UNRELATED, callbacks=[chosen, keep, Fail()])
     assert_same(parameters(trainer.network), keep.epochs[chosen.best_epoch - 1])
 
 

@@ -112,7 +112,7 @@ def test_python_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_quick_start_is_two_commands_of_one_line() -> None:
     section = read("../README.md").split("\n## Quick start\n", 1)[1].split("\n## ", 1)[0]
-    first, second, *_ = [code.splitlines() for language, code in FENCE.findall(section) if language]
+    first, second = [code.splitlines() for language, code in FENCE.findall(section) if language]
     assert len(first) == len(second) == 1
     assert "mlp train digits" in first[0]
     assert "pytest" in second[0]

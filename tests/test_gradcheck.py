@@ -8,6 +8,7 @@ import pytest
 import mlp
 from mlp.activations import ACTIVATIONS
 from mlp.backends import get_backend
+from mlp.backends.numpy import NumpyBackend
 from mlp.gradcheck import slope_along
 from mlp.losses import LOSSES
 from tests.problems import difference, kind_of, network, parameters, rows, target
@@ -124,3 +125,16 @@ def test_large_parameters_are_checked_with_larger_steps():
     X = np.random.default_rng(0).normal(size=(6, 3))
     errors = mlp.check_gradients(net, X, net.forward(X) + 1e5, "mse")
     assert max(errors.values()) < 1e-7
+
+
+def test_gradients_that_are_not_numbers_are_wrong(monkeypatch):
+    right = NumpyBackend.linear_grads
+
+    def spoiled(self, x, delta, dW, db):
+        right(self, x, delta, dW, db)
+        dW[...] = np.nan
+
+    monkeypatch.setattr(NumpyBackend, "linear_grads", spoiled)
+    net = mlp.Network(3, [mlp.Dense(2)], device="numpy")
+    errors = mlp.check_gradients(net, np.ones((2, 3)), np.zeros((2, 2)), "mse")
+    assert errors["layers.0.weight"] == np.inf

@@ -203,6 +203,11 @@ def test_files_of_a_later_format(net, tmp_path):
         lambda text: text["network"].update(layers=3),
         lambda text: text.update(precision="float7"),
         lambda text: text.update(seed=-1),
+        lambda text: text.update(metadata=3),
+        lambda text: text.update(classes="abc"),
+        lambda text: text.update(loss={"name": "hubber"}),
+        lambda text: text.update(loss={"name": "huber", "delta": -1}),
+        lambda text: text.update(loss="mse"),
         lambda text: text.update(classes=3),
     ],
 )
@@ -237,3 +242,29 @@ def test_numpy_labels_are_saved_and_other_objects_refused(tmp_path: Path) -> Non
     with pytest.raises(mlp.ModelFileError, match="what JSON holds"):
         network.save(tmp_path / "a.safetensors")
     assert mlp.load(tmp_path / "a.safetensors", device="numpy").metadata == {}
+
+
+def test_the_settings_of_the_loss_are_kept(tmp_path):
+    network = mlp.Network(2, [mlp.Dense(1)], device="numpy")
+    network.loss = mlp.Huber(delta=5)
+    network.save(tmp_path / "a.safetensors")
+    assert mlp.load(tmp_path / "a.safetensors", device="numpy").loss == mlp.Huber(delta=5)
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    network = mlp.Network(2, [mlp.Dense(1)], device="numpy")
+    network.parameters.flat.fill(np.nan)
+    with pytest.raises(ModelFileError, match="the weights are not finite"):
+        network.save(tmp_path / "a.safetensors")
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_a_link_and_the_permissions_of_a_file_outlive_saving(tmp_path):
+    real, link = tmp_path / "real", tmp_path / "link"
+    mlp.Network(2, [mlp.Dense(1)], device="numpy").save(real)
+    real.chmod(0o600)
+    link.symlink_to(real)
+    mlp.Network(2, [mlp.Dense(1)], device="numpy", seed=1).save(link)
+    assert link.is_symlink()
+    assert stat.S_IMODE(real.stat().st_mode) == 0o600
+    assert mlp.load(real).seed == 1

@@ -1,5 +1,8 @@
 """What can be asked of a network: outputs, predictions, parameters."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -181,3 +184,21 @@ def test_every_method_takes_raw_rows_when_there_is_preprocessing(backend):
     net.classes = ("a", "b")
     labels = np.array(["a", "b"])[y]
     assert net.gradients(X, labels, "cross_entropy").loss == loss
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_copies_and_pickles_train_like_the_original(duplicate, backend):
+    original = mlp.Network(
+        3, [mlp.Dense(5, "tanh"), mlp.Dense(2, "softmax")], device=backend.name, seed=2
+    )
+    original.classes, original.loss = ("a", "b"), mlp.CrossEntropy(label_smoothing=0.1)
+    made = duplicate(original)
+    assert (made.classes, made.loss, made.spec) == (original.classes, original.loss, original.spec)
+    X, y = np.random.default_rng(0).normal(size=(20, 3)), np.array(["a", "b"] * 10)
+    before = original.weights
+    for net in (made, original):
+        mlp.Trainer(net, "cross_entropy", batch_size=8).fit(X, y, 3)
+        if net is made:
+            np.testing.assert_array_equal(original.weights[0], before[0])
+    np.testing.assert_array_equal(made.weights[1], original.weights[1])
+    assert np.abs(made.weights[1] - before[1]).max() > 0

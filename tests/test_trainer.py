@@ -1,5 +1,8 @@
 """The training loop: it learns, it repeats to the bit, and its history says what happened."""
 
+import copy
+import threading
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris, make_moons
@@ -123,7 +126,7 @@ def test_history_without_validation(data, backend):
     assert all(len(values) == 3 for values in history.values())
     assert history["learning_rate"] == pytest.approx([0.01, 0.005, 0.0025])
     assert all(seconds >= 0 for seconds in history["seconds"])
-    assert trainer.network.loss == "cross_entropy"
+    assert trainer.network.loss == mlp.CrossEntropy()
     assert all(type(value) is float for values in history.values() for value in values)
 
 
@@ -242,3 +245,45 @@ def test_small_products_keep_blas_to_one_thread(width, threads):
 
 def blas_threads() -> int:
     return max(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+
+
+def test_weights_that_overflow_in_the_last_step_are_divergence():
+    network = mlp.Network(2, [mlp.Dense(1)], device="numpy")
+    with pytest.raises(mlp.TrainingDiverged, match="sum of the weights"):
+        mlp.Trainer(network, "mse", mlp.SGD(1e300)).fit([[1.0, 2.0]], [1.0], 1)
+
+
+def test_overlapping_fits_leave_the_threads_of_blas_as_they_were():
+    def fit(inner: int) -> None:
+        network = mlp.Network(2, [mlp.Dense(1)], device="numpy")
+        callbacks = [lambda trainer: fit(inner - 1)] if inner else []
+        mlp.Trainer(network, "mse").fit([[1.0, 2.0]], [1.0], 1, callbacks=callbacks)
+
+    with threadpool_limits(limits=2, user_api="blas"):
+        threads = [threading.Thread(target=fit, args=(2,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert blas_threads() == 2
+
+
+def test_the_rows_are_let_go_after_fit():
+    network = mlp.Network(2, [mlp.Dense(1)], device="numpy")
+    trainer = mlp.Trainer(network, "mse")
+    trainer.fit([[1.0, 2.0]], [1.0], 1)
+    assert not hasattr(trainer.step, "X")
+    assert len(trainer.fit([[1.0, 2.0]], [1.0], 1)["loss"]) == 2
+
+
+def test_another_optimizer_needs_another_trainer():
+    trainer = mlp.Trainer(mlp.Network(2, [mlp.Dense(1)], device="numpy"), "mse")
+    trainer.fit([[1.0, 2.0]], [1.0], 1)
+    trainer.optimizer = mlp.SGD(momentum=0.9)
+    with pytest.raises(mlp.InvalidSetting, match="make a new Trainer"):
+        trainer.fit([[1.0, 2.0]], [1.0], 1)
+
+
+def test_a_trainer_is_not_copied():
+    with pytest.raises(TypeError, match="copy or save its network"):
+        copy.deepcopy(mlp.Trainer(mlp.Network(2, [mlp.Dense(1)], device="numpy"), "mse"))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from mlp.backends.protocol import Steps
 
@@ -11,12 +14,39 @@ from mlp.backends.protocol import Steps
 # wait for each other were seen to slow the same run down ten- to a hundredfold.
 WORTH_THREADS = 4e6
 
+# BLAS has one number of threads per process, so of runs that overlap the first one in limits it,
+# and the last one out restores what was.
+_lock = threading.Lock()
+_runs = 0
+_limits: Any = None
 
-def fitting_threads(steps: Steps) -> AbstractContextManager[object]:
+
+@contextmanager
+def fitting_threads(steps: Steps) -> Iterator[None]:
     """A context in which BLAS keeps to one thread if all products of the steps are small."""
     if steps.largest_product >= WORTH_THREADS:
-        return nullcontext()
+        yield
+        return
+    _enter()
+    try:
+        yield
+    finally:
+        _leave()
+
+
+def _enter() -> None:
+    global _runs, _limits
     from threadpoolctl import threadpool_limits
 
-    limits: AbstractContextManager[object] = threadpool_limits(limits=1, user_api="blas")
-    return limits
+    with _lock:
+        if _runs == 0:
+            _limits = threadpool_limits(limits=1, user_api="blas")
+        _runs += 1
+
+
+def _leave() -> None:
+    global _runs
+    with _lock:
+        _runs -= 1
+        if _runs == 0:
+            _limits.restore_original_limits()

@@ -48,7 +48,7 @@ def _dropout_numbers(dropout: Dropout) -> tuple[int, float, int, int, int]:
 class NumbaBackend(HostMemory):
     """See `mlp.backends.protocol.Backend` for what each operation does."""
 
-    name = "cpu"
+    name = device = "cpu"
 
     @_explained
     def gather_rows(self, X: Array, index: Array, out: Array) -> None:
@@ -216,8 +216,16 @@ class NumbaBackend(HostMemory):
     # --- control --------------------------------------------------------------------------------
 
     @_explained
-    def begin_step(self, counters: Array, rates: Array, scalars: Array) -> None:
-        optimizers.begin_step(counters, rates, scalars)
+    def begin_step(
+        self,
+        counters: Array,
+        rates: Array,
+        scalars: Array,
+        order: Array,
+        index: Array,
+        batch_size: int,
+    ) -> None:
+        optimizers.begin_step(counters, rates, scalars, order, index, batch_size)
 
     @contextmanager
     def capture(self, steps: Steps) -> Iterator[Callable[[int, int], None]]:

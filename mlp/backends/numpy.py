@@ -70,7 +70,7 @@ class HostMemory:
 class NumpyBackend(HostMemory):
     """See `mlp.backends.protocol.Backend` for what each operation does."""
 
-    name = "numpy"
+    name = device = "numpy"
 
     def gather_rows(self, X: Array, index: Array, out: Array) -> None:
         np.take(X, index, axis=0, out=out)
@@ -260,17 +260,31 @@ class NumpyBackend(HostMemory):
 
     # --- control --------------------------------------------------------------------------------
 
-    def begin_step(self, counters: Array, rates: Array, scalars: Array) -> None:
+    def begin_step(
+        self,
+        counters: Array,
+        rates: Array,
+        scalars: Array,
+        order: Array,
+        index: Array,
+        batch_size: int,
+    ) -> None:
         counters[BATCH] += 1
         counters[STEP] += 1
         scalars[LEARNING_RATE] = rates[counters[BATCH]]
         scalars[GRADIENT_SCALE] = 1.0
+        first = counters[BATCH] * batch_size
+        index[...] = order[first : first + len(index)]
 
     @contextmanager
     def capture(self, steps: Steps) -> Iterator[Callable[[int, int], None]]:
-        # A diverging run is reported once, by its loss, not by a warning per operation.
-        with fitting_threads(steps), np.errstate(over="ignore", invalid="ignore"):
-            yield steps.run
+        def run(start: int, stop: int) -> None:
+            # A diverging run is reported once, by its loss, not by a warning per operation.
+            with np.errstate(over="ignore", invalid="ignore"):
+                steps.run(start, stop)
+
+        with fitting_threads(steps):
+            yield run
 
 
 def dropout_factor(dropout: Dropout, like: HostArray) -> HostArray:

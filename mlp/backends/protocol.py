@@ -13,6 +13,8 @@ What changes from step to step is in three small arrays, so that a recorded step
 - `counters` (3,) int64: SEED; STEP, this step, from 1; BATCH, its place in the epoch, from 0;
 - `rates` (batches per epoch,) float64: the learning rate of each step of this epoch;
 - `scalars` (2,) float64: LEARNING_RATE and GRADIENT_SCALE of the current step.
+
+The order (N,) int64 of an epoch's rows is an array, too.
 """
 
 from __future__ import annotations
@@ -48,7 +50,10 @@ class Dropout:
 
 
 class Steps(Protocol):
-    """What `capture` takes: training steps that can be run by their number in the epoch."""
+    """What `capture` takes: training steps that can be run by their number in the epoch.
+
+    `mlp.step.Step` is one; a backend that compiles or records steps reads its attributes.
+    """
 
     @property
     def largest_product(self) -> int:
@@ -62,6 +67,7 @@ class Backend(Protocol):
     """One kind of device, and the operations on its arrays."""
 
     name: str
+    device: str  # as `get_backend` takes it: the name, and the number where there are several
 
     # --- memory ---------------------------------------------------------------------------------
 
@@ -232,10 +238,20 @@ class Backend(Protocol):
 
     # --- control --------------------------------------------------------------------------------
 
-    def begin_step(self, counters: Array, rates: Array, scalars: Array) -> None:
+    def begin_step(
+        self,
+        counters: Array,
+        rates: Array,
+        scalars: Array,
+        order: Array,
+        index: Array,
+        batch_size: int,
+    ) -> None:
         """counters[BATCH] += 1, counters[STEP] += 1, scalars = [rates[counters[BATCH]], 1].
 
-        An epoch starts with counters[BATCH] = -1, so that its first step is batch 0.
+        index (B,) int64 receives order[batch_size * counters[BATCH]] and the B - 1 that follow, so
+        that nothing in a step depends on a number that the host holds. An epoch starts with
+        counters[BATCH] = -1, so that its first step is batch 0.
         """
 
     def capture(self, steps: Steps) -> AbstractContextManager[Callable[[int, int], None]]:

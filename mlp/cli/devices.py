@@ -19,11 +19,12 @@ TITLES = {"numpy": "NumPy reference", "cpu": "Numba kernels", "cuda": "CUDA kern
 def devices(as_json: bool) -> None:
     """Show which devices can be used here, and why the others cannot."""
     backends = available_backends()
+    libraries = _libraries()
     found = {
         "devices": backends,
         "auto": next((name for name in AUTO if backends[name] == "usable"), None),
         "cores": os.cpu_count(),
-        "libraries": _libraries(),
+        "libraries": libraries,
     }
     if as_json:
         print_json(found)
@@ -33,7 +34,7 @@ def devices(as_json: bool) -> None:
         click.echo(f"{name:<6} {TITLES[name]:<{width}}  {state}")
     click.echo(f"auto   = {found['auto'] or 'none of them'}")
     click.echo(f"{found['cores']} CPU cores")
-    for library in _libraries():
+    for library in libraries:
         click.echo("{library} {version} in {folder}, {threads} threads".format(**library))
 
 

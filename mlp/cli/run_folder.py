@@ -18,6 +18,8 @@ from mlp.errors import InvalidInput
 from mlp.network import Network
 from mlp.trainer import History
 
+FILES = ("model.safetensors", "history.csv", "metrics.json", "curves.png")
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -38,13 +40,15 @@ class RunFolder:
         way out, folders that were made and stayed empty are removed again.
 
         Raises:
-            InvalidInput: it cannot be written to, or holds a model and `overwrite` is not set.
+            InvalidInput: it cannot be written to, or holds results and `overwrite` is not set.
         """
         path = path or _unused(Path("runs"), Path(data).stem)
         folder = cls(path)
-        if folder.model.exists() and not overwrite:
+        there = [name for name in FILES if (path / name).exists()]
+        if there and not overwrite:
             raise InvalidInput(
-                f"{path} already holds a model; choose another --out, or pass --overwrite"
+                f"{path} already holds {', '.join(there)}; choose another --out, or pass "
+                "--overwrite"
             )
         made = [p for p in (path, *path.parents) if not p.exists()]
         try:

@@ -148,5 +148,7 @@ def _as_labels(labels: HostArray, outputs: int, name: str) -> HostArray:
     if labels.dtype.kind == "f":
         _require(labels, labels == np.floor(labels), "class labels must be whole numbers", name)
     rule = f"{outputs} outputs take the labels 0 to {outputs - 1}"
+    if outputs == 1:
+        rule = "one output takes the label 0; for two classes use the loss binary_cross_entropy"
     _require(labels, (labels >= 0) & (labels < outputs), rule, name)
     return labels.astype(np.int64)

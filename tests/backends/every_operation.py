@@ -48,9 +48,10 @@ def operations() -> list[Callable[[], None]]:
     y, index = cpu.zeros((B,), np.int64), cpu.from_host(rng.integers(0, 500, B), np.int64)
     p, g, s1, s2, s3 = (array(P) for _ in range(5))
     counters, rates, scalars = np.array([1, 1, -1]), np.full(100, 1e-3), np.ones(2)
+    order = cpu.from_host(rng.permutation(100 * B) % 500, np.int64)
     dropout = Dropout(0.5, 0, counters)
     return [
-        lambda: cpu.begin_step(counters, rates, scalars),
+        lambda: cpu.begin_step(counters, rates, scalars, order, index, B),
         lambda: cpu.gather_rows(X, index, x),
         lambda: cpu.gather_rows(labels, index, y),
         lambda: cpu.copy(a, saved),

@@ -76,9 +76,14 @@ def test_flat_buffers_of_two_sizes():
         cpu.lion(ones(3), ones(3), ones(4), np.ones(2), 0.9, 0.99, 0.0)
 
 
+ROWS = np.arange(4)
+
+
 def test_batch_outside_the_epoch():
     with pytest.raises(InvalidInput, match="no such batch"):
-        cpu.begin_step(np.array([0, 0, 1]), np.ones(2), np.ones(2))
+        cpu.begin_step(np.array([0, 0, 1]), np.ones(2), np.ones(2), ROWS, ROWS[:2], 2)
+    with pytest.raises(InvalidInput, match="no such batch"):
+        cpu.begin_step(np.array([0, 0, 0]), np.ones(2), np.ones(2), ROWS, ROWS[:2], 3)
 
 
 def test_unknown_names():

@@ -204,7 +204,11 @@ def test_begin_step(backend):
     counters = backend.from_host(np.array([9, 41, -1]), np.int64)
     rates = backend.from_host(np.array([0.1, 0.2]), np.float64)
     numbers = backend.from_host(np.array([5.0, 0.5]), np.float64)
-    for batch, rate in enumerate([0.1, 0.2]):
-        backend.begin_step(counters, rates, numbers)
+    order = backend.from_host(np.array([3, 1, 4, 0, 2]), np.int64)
+    index = backend.zeros((3,), np.int64)
+    for batch, (rate, rows) in enumerate([(0.1, [3, 1, 4]), (0.2, [0, 2])]):
+        part = index[: len(rows)]  # the last batch is not full
+        backend.begin_step(counters, rates, numbers, order, part, 3)
         np.testing.assert_array_equal(backend.to_host(counters), [9, 42 + batch, batch])
         np.testing.assert_array_equal(backend.to_host(numbers), [rate, 1.0])
+        np.testing.assert_array_equal(backend.to_host(part), rows)

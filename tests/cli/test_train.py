@@ -160,7 +160,7 @@ def test_saved_results_are_not_overwritten_unless_asked(run: CommandLine) -> Non
     before = Path("kept/model.safetensors").read_bytes()
     again = run("train", "iris", *QUICK, "--seed", 1, "--out", "kept")
     assert again.code == 1
-    assert "already holds a model" in again.err
+    assert "already holds model.safetensors" in again.err
     assert Path("kept/model.safetensors").read_bytes() == before
     assert run("train", "iris", *QUICK, "--seed", 1, "--out", "kept", "--overwrite").code == 0
     assert Path("kept/model.safetensors").read_bytes() != before

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from mlp_kernels.cpu.compiler import Doubles, Floats, Integers, floats, kernel
+from mlp_kernels.cpu.compiler import Doubles, Floats, Integers, floats, int64s, kernel
 from mlp_kernels.cpu.losses import sign
 
 STEP, BATCH = 1, 2
@@ -233,11 +233,27 @@ def clip_norm(gradients: Floats, max_norm: float, scalars: Doubles) -> None:
 
 
 @kernel()
-def begin_step(counters: Integers, rates: Doubles, scalars: Doubles) -> None:
-    """counters[BATCH] += 1, counters[STEP] += 1, scalars = [rates[counters[BATCH]], 1]."""
+def begin_step(
+    counters: Integers,
+    rates: Doubles,
+    scalars: Doubles,
+    order: Integers,
+    index: Integers,
+    batch_size: int,
+) -> None:
+    """counters[BATCH] += 1, counters[STEP] += 1, scalars = [rates[counters[BATCH]], 1].
+
+    index (B,) receives order[batch_size * counters[BATCH]] and the B - 1 that follow.
+    """
+    int64s(counters, order, index)
     counters[BATCH] += 1
     counters[STEP] += 1
     if not 0 <= counters[BATCH] < rates.size:
         raise IndexError("the epoch has no such batch")
     scalars[LEARNING_RATE] = rates[counters[BATCH]]
     scalars[GRADIENT_SCALE] = 1.0
+    first = counters[BATCH] * batch_size
+    if first + index.size > order.size:
+        raise IndexError("the epoch has no such batch")
+    for i in range(index.size):
+        index[i] = order[first + i]
