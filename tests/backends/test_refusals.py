@@ -101,3 +101,11 @@ def test_kernels_know_the_names_of_the_tables():
     assert set(codes) == set(ACTIVATIONS)
     assert {name for name, code in codes.items() if code >= activations.FIRST_FROM_Z} == saved_z
     assert set(losses.FORMS) == set(FORMS)
+
+
+def test_sums_and_scalars_of_another_precision():
+    single = np.ones(2, np.float32)
+    with pytest.raises(InvalidInput, match="C-contiguous float64"):
+        cpu.loss("mse", ones(2, 3), ones(2, 3), None, 0.0, ones(2, 3), single)
+    with pytest.raises(InvalidInput, match="C-contiguous float64"):
+        cpu.decay(ones(3), single, 0.1)

@@ -51,7 +51,7 @@ def kernel(**options: Any) -> Callable[[F], F]:
     return compiled
 
 
-# The three checks below are made on types, while a kernel compiles: a call pays nothing for them.
+# The four checks below are made on types, while a kernel compiles: a call pays nothing for them.
 # Numba would compile a slower kernel for a strided array, and promote where dtypes differ. None is
 # let by. A kernel calls them by name, and the compiler takes the `overload` of that name.
 
@@ -66,6 +66,10 @@ def floats(*arrays: Any) -> None:
 
 def int64s(*arrays: Any) -> None:
     """In a kernel: refuse arrays that are not C-contiguous int64."""
+
+
+def doubles(*arrays: Any) -> None:
+    """In a kernel: refuse arrays that are not C-contiguous float64."""
 
 
 def _check(arrays: tuple[Any, ...], dtypes: tuple[Any, ...]) -> Callable[..., None]:
@@ -91,6 +95,11 @@ def _one_dtype(*arrays: Any) -> Callable[..., None]:
 @overload(floats)
 def _floats(*arrays: Any) -> Callable[..., None]:
     return _check(arrays, FLOATS)
+
+
+@overload(doubles)
+def _doubles(*arrays: Any) -> Callable[..., None]:
+    return _check(arrays, (types.float64,))
 
 
 @overload(int64s)

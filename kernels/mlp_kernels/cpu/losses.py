@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mlp_kernels.cpu.activations import sigmoid
-from mlp_kernels.cpu.compiler import Doubles, Floats, floats, int64s, kernel
+from mlp_kernels.cpu.compiler import Doubles, Floats, doubles, floats, int64s, kernel
 
 SOFTMAX_CROSS_ENTROPY, CROSS_ENTROPY = range(2)
 SIGMOID_CROSS_ENTROPY, BINARY_CROSS_ENTROPY, HALF_SQUARED_ERROR = range(2, 5)
@@ -143,6 +143,7 @@ def class_loss(
 ) -> None:
     """The forms whose targets are classes; see the top of the file."""
     floats(output, weight, delta)
+    doubles(totals)
     rows, outputs = output.shape
     if delta.shape != output.shape or len(target) != rows:
         raise ValueError("delta must be (B, O) and the target (B, O) or (B,)")
@@ -181,6 +182,7 @@ def values_loss(
 ) -> None:
     """The forms that are a mean over the outputs, L_i = mean_k L_ik; targets y (B, O)."""
     floats(output, y, weight, delta)
+    doubles(totals)
     rows, outputs = output.shape
     if delta.shape != output.shape or y.shape != output.shape:
         raise ValueError("delta and the target must be (B, O)")

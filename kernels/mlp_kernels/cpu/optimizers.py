@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from mlp_kernels.cpu.compiler import Doubles, Floats, Integers, floats, int64s, kernel
+from mlp_kernels.cpu.compiler import Doubles, Floats, Integers, doubles, floats, int64s, kernel
 from mlp_kernels.cpu.losses import sign
 
 STEP, BATCH = 1, 2
@@ -41,6 +41,7 @@ def sgd(
     With nesterov, p -= lr (g + momentum v). Without a velocity, p -= lr g.
     """
     floats(p, gradients, velocity)
+    doubles(scalars)
     same_size(p, gradients)
     same_size(p, velocity)
     T = p.dtype.type
@@ -78,6 +79,7 @@ def rmsprop(
     With a mean, sqrt(s - mean^2). With a velocity, v = momentum v + the quotient; p -= lr v.
     """
     floats(p, gradients, square, mean, velocity)
+    doubles(scalars)
     same_size(p, gradients)
     same_size(p, square)
     same_size(p, mean)
@@ -115,6 +117,7 @@ def adagrad(
 ) -> None:
     """`s += g^2; p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)`."""
     floats(p, gradients, total)
+    doubles(scalars)
     same_size(p, gradients)
     same_size(p, total)
     T = p.dtype.type
@@ -147,6 +150,7 @@ def adam(
     m' = m / (1 - b1^t), v' = v / (1 - b2^t). The decay is added to g, or if decoupled taken from p.
     """
     floats(p, gradients, m, v, v_max)
+    doubles(scalars)
     same_size(p, gradients)
     same_size(p, m)
     same_size(p, v)
@@ -183,6 +187,7 @@ def lion(
 ) -> None:
     """`u = sign(b1 m + (1 - b1) g); m = b2 m + (1 - b2) g; p -= lr (u + weight_decay p)`."""
     floats(p, gradients, m)
+    doubles(scalars)
     same_size(p, gradients)
     same_size(p, m)
     T = p.dtype.type
@@ -210,6 +215,7 @@ def penalty(weights: Floats, gradients: Floats, l1: float, l2: float) -> None:
 def decay(weights: Floats, scalars: Doubles, weight_decay: float) -> None:
     """`weights *= 1 - learning rate * weight_decay`."""
     floats(weights)
+    doubles(scalars)
     shrink = weights.dtype.type(1 - scalars[LEARNING_RATE] * weight_decay)
     for i in range(weights.size):
         weights[i] *= shrink
@@ -228,6 +234,7 @@ def sum_of_squares(gradients: Floats) -> float:
 def clip_norm(gradients: Floats, max_norm: float, scalars: Doubles) -> None:
     """scalars[GRADIENT_SCALE] = min(1, max_norm / (||gradients|| + 1e-6))."""
     floats(gradients)
+    doubles(scalars)
     scale = max_norm / (math.sqrt(sum_of_squares(gradients)) + 1e-6)
     scalars[GRADIENT_SCALE] = scale if scale < 1 else 1.0
 
@@ -246,6 +253,7 @@ def begin_step(
     index (B,) receives order[batch_size * counters[BATCH]] and the B - 1 that follow.
     """
     int64s(counters, order, index)
+    doubles(rates, scalars)
     counters[BATCH] += 1
     counters[STEP] += 1
     if not 0 <= counters[BATCH] < rates.size:
