@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mlp.errors import TrainingDiverged as TrainingDiverged
     from mlp.evaluation import Evaluation as Evaluation
     from mlp.gradcheck import check_gradients as check_gradients
+    from mlp.gradients import Gradients as Gradients
     from mlp.initializers import INITIALIZERS as INITIALIZERS
     from mlp.losses import LOSSES as LOSSES
     from mlp.losses import MAE as MAE
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from mlp.losses import Huber as Huber
     from mlp.losses import Loss as Loss
     from mlp.losses import Poisson as Poisson
-    from mlp.network import Gradients as Gradients
     from mlp.network import Network as Network
     from mlp.network import load as load
     from mlp.optimizers import OPTIMIZERS as OPTIMIZERS
@@ -92,7 +92,8 @@ _PUBLIC = {
         "Loss",
         "Poisson",
     ],
-    "network": ["Gradients", "Network", "load"],
+    "gradients": ["Gradients"],
+    "network": ["Network", "load"],
     "optimizers": [
         "OPTIMIZERS",
         "SGD",

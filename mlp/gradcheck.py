@@ -11,8 +11,9 @@ import numpy as np
 from mlp import random
 from mlp.activations import get_activation
 from mlp.backends.protocol import HostArray
+from mlp.gradients import Gradients
 from mlp.losses import Loss, get_loss
-from mlp.network import Gradients, Network
+from mlp.network import Network
 from mlp.random import Doubles
 
 TensorKind: TypeAlias = Literal["weight", "bias"]

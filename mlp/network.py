@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,38 +10,20 @@ import numpy as np
 
 from mlp.backends import get_backend, precision_dtype
 from mlp.backends.protocol import Array, Dropout, HostArray
-from mlp.backpropagation import Layer, OutputLoss, Tape, backward, forward, output_delta
+from mlp.backpropagation import Layer
 from mlp.data.arrays import as_rows, as_target, as_weights
 from mlp.data.preprocessing import Standardizer
 from mlp.errors import InvalidInput, InvalidSetting, ModelFileError
+from mlp.gradients import Gradients, compute_gradients
 from mlp.initializers import initial_weights
 from mlp.losses import Loss, get_loss
 from mlp.network_state import NetworkState, read_state, write_state
-from mlp.parameters import Layout, ParameterBuffer
+from mlp.parameters import Layout, ParameterBuffer, host_copies
 from mlp.random import check_seed
 from mlp.spec import Dense, NetworkSpec
 
 # Rows that a pass over many runs at once: enough to fill the device, few enough to stay in cache.
 BLOCK_ROWS = 1024
-
-
-@dataclass(frozen=True)
-class Gradients:
-    """What `Network.gradients` computes; all arrays are on the host, in the network's dtype.
-
-    Attributes:
-        loss: the mean loss of the batch.
-        weights: dLoss/dW (I, O) per layer.
-        biases: dLoss/db (O,) per layer.
-        deltas: dLoss/dz (B, O) per layer.
-        activations: a (B, O) per layer.
-    """
-
-    loss: float
-    weights: tuple[HostArray, ...]
-    biases: tuple[HostArray, ...]
-    deltas: tuple[HostArray, ...]
-    activations: tuple[HostArray, ...]
 
 
 class Network:
@@ -151,12 +132,12 @@ class Network:
     @property
     def weights(self) -> tuple[HostArray, ...]:
         """Host copies of W (I, O) per layer; read-only, since `set_parameters` changes them."""
-        return self._host_copies(self.parameters.weights)
+        return host_copies(self.backend, self.parameters.weights)
 
     @property
     def biases(self) -> tuple[HostArray, ...]:
         """Host copies of b (O,) per layer; read-only, since `set_parameters` changes them."""
-        return self._host_copies(self.parameters.biases)
+        return host_copies(self.backend, self.parameters.biases)
 
     def set_parameters(self, weights: Sequence[Any], biases: Sequence[Any]) -> None:
         """Replaces all weights (I, O) and biases (O,), converting them to the network's dtype.
@@ -184,12 +165,6 @@ class Network:
                 checked.append((array, view))
         for array, view in checked:
             self.backend.copy(self.backend.from_host(array, self.dtype), view)
-
-    def _host_copies(self, arrays: Iterable[Array]) -> tuple[HostArray, ...]:
-        copies = tuple(self.backend.to_host(array) for array in arrays)
-        for array in copies:
-            array.flags.writeable = False
-        return copies
 
     # --- passes ---------------------------------------------------------------------------------
 
@@ -286,30 +261,7 @@ class Network:
             InvalidInput: X, y or the weights cannot be used.
             InvalidSetting: the loss is unknown or does not fit the output activation.
         """
-        chosen = get_loss(loss)
-        joined = OutputLoss.of(chosen, self.spec.output_activation)
-        rows = self.rows_to_device(X)
-        target = self.target_to_device(y, len(rows), chosen)
-        weight = self.weight_to_device(sample_weight, len(rows))
-        buffer = ParameterBuffer(self.backend, self.layout, self.dtype)
-        tape = Tape.allocate(self.backend, self.spec, len(rows), self.dtype, dropout=False)
-        totals = self.backend.zeros((2,), np.float64)
-        layers = self.layers(buffer)
-        self.backend.copy(rows, tape.x)
-        forward(self.backend, layers, tape)
-        activations = self._host_copies(tape.a)
-        if joined.activation != self.spec.output_activation:  # the loss takes z: run again to it
-            forward(self.backend, joined.layers(layers), tape)
-        output_delta(self.backend, joined, tape, target, weight, totals)
-        backward(self.backend, layers, tape)
-        summed, count = self.backend.to_host(totals)
-        return Gradients(
-            loss=float(summed / count),
-            weights=self._host_copies(buffer.weights),
-            biases=self._host_copies(buffer.biases),
-            deltas=self._host_copies(tape.delta),
-            activations=activations,
-        )
+        return compute_gradients(self, X, y, get_loss(loss), sample_weight)
 
     def predict(self, X: Any) -> HostArray:
         """Predictions for rows X (N, I), or for one row.

@@ -8,12 +8,13 @@ between views is 0 and stays 0: its gradient is 0.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mlp.backends.protocol import Array, Backend
+from mlp.backends.protocol import Array, Backend, HostArray
 from mlp.spec import NetworkSpec
 
 ALIGNMENT_BYTES = 256
@@ -75,3 +76,11 @@ class ParameterBuffer:
         self.flat = backend.zeros((layout.size,), dtype)
         self.weights = layout.weights(self.flat)
         self.biases = layout.biases(self.flat)
+
+
+def host_copies(backend: Backend, arrays: Iterable[Array]) -> tuple[HostArray, ...]:
+    """Copies on the host, read-only, so that no one takes them for the arrays themselves."""
+    copies = tuple(backend.to_host(array) for array in arrays)
+    for array in copies:
+        array.flags.writeable = False
+    return copies

@@ -17,7 +17,7 @@ ROOT = Path(mlp.__file__).resolve().parents[1]
 FLOORS = [
     {"errors", "activations", "losses", "initializers", "schedules", "spec", "random"},
     {"backends", "data", "model_file"},
-    {"parameters", "optimizers", "backpropagation", "network_state", "network"},
+    {"parameters", "optimizers", "backpropagation", "network_state", "gradients", "network"},
     {"step", "evaluation", "gradcheck"},
     {"callbacks", "trainer"},
     {"explain"},
