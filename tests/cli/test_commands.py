@@ -71,6 +71,7 @@ def test_predict_without_a_usable_target_has_no_score(run: CommandLine, iris_mod
     assert "no score" in result.err
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_an_output_that_cannot_be_written_is_no_traceback(iris_model: Path) -> None:
     with Path("/dev/full").open("w") as full:
         arguments = [sys.executable, "-m", "mlp", "predict", str(iris_model)]
