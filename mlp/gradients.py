@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlp.backends.protocol import LOSS_SUM, WEIGHT_SUM, HostArray
-from mlp.backpropagation import OutputLoss, Tape, backward, forward, output_delta
-from mlp.losses import Loss
+from mlp.backends.protocol import LOSS_SUM, WEIGHT_SUM, Array, Backend, HostArray
+from mlp.backpropagation import Layer, OutputLoss, Tape, backward, forward, output_delta
 from mlp.parameters import ParameterBuffer, host_copies
-
-if TYPE_CHECKING:
-    from mlp.network import Network
+from mlp.spec import NetworkSpec
 
 
 @dataclass(frozen=True)
@@ -36,30 +33,35 @@ class Gradients:
 
 
 def compute_gradients(
-    network: Network, X: Any, y: Any, loss: Loss, sample_weight: Any = None
+    backend: Backend,
+    spec: NetworkSpec,
+    layers: Sequence[Layer],
+    gradients: ParameterBuffer,
+    loss: OutputLoss,
+    x: Array,
+    target: Array,
+    weight: Array | None,
 ) -> Gradients:
-    """What `Network.gradients` answers; its arguments are described there."""
-    backend, spec, dtype = network.backend, network.spec, network.dtype
-    joined = OutputLoss.of(loss, spec.output_activation)
-    rows = network.rows_to_device(X)
-    target = network.target_to_device(y, len(rows), loss)
-    weight = network.weight_to_device(sample_weight, len(rows))
-    buffer = ParameterBuffer(backend, network.layout, dtype)
-    tape = Tape.allocate(backend, spec, len(rows), dtype, dropout=False)
+    """One pass forward and back over a batch on the device.
+
+    Args:
+        layers: with the spec's own output activation; they write to `gradients`.
+        x, target, weight: the batch (B, I), and its targets and weights as `Backend.loss` takes them.
+    """
+    tape = Tape.allocate(backend, spec, len(x), x.dtype, dropout=False)
     totals = backend.zeros((2,), np.float64)
-    layers = network.layers(buffer)
-    backend.copy(rows, tape.x)
+    backend.copy(x, tape.x)
     forward(backend, layers, tape)
     activations = host_copies(backend, tape.a)
-    if joined.activation != spec.output_activation:  # the loss takes z: run again to it
-        forward(backend, joined.layers(layers), tape)
-    output_delta(backend, joined, tape, target, weight, totals)
+    if loss.activation != spec.output_activation:  # the loss takes z: run again to it
+        forward(backend, loss.layers(layers), tape)
+    output_delta(backend, loss, tape, target, weight, totals)
     backward(backend, layers, tape)
     sums = backend.to_host(totals)
     return Gradients(
         loss=float(sums[LOSS_SUM] / sums[WEIGHT_SUM]),
-        weights=host_copies(backend, buffer.weights),
-        biases=host_copies(backend, buffer.biases),
+        weights=host_copies(backend, gradients.weights),
+        biases=host_copies(backend, gradients.biases),
         deltas=host_copies(backend, tape.delta),
         activations=activations,
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from mlp.backends import get_backend, precision_dtype
 from mlp.backends.protocol import Array, Dropout, HostArray
-from mlp.backpropagation import Layer
+from mlp.backpropagation import Layer, OutputLoss
 from mlp.data.arrays import as_rows, as_target, as_weights
 from mlp.data.preprocessing import Standardizer
 from mlp.errors import InvalidInput, InvalidSetting, ModelFileError
@@ -261,7 +261,15 @@ class Network:
             InvalidInput: X, y or the weights cannot be used.
             InvalidSetting: the loss is unknown or does not fit the output activation.
         """
-        return compute_gradients(self, X, y, get_loss(loss), sample_weight)
+        chosen = get_loss(loss)
+        joined = OutputLoss.of(chosen, self.spec.output_activation)
+        rows = self.rows_to_device(X)
+        target = self.target_to_device(y, len(rows), chosen)
+        weight = self.weight_to_device(sample_weight, len(rows))
+        buffer = ParameterBuffer(self.backend, self.layout, self.dtype)
+        return compute_gradients(
+            self.backend, self.spec, self.layers(buffer), buffer, joined, rows, target, weight
+        )
 
     def predict(self, X: Any) -> HostArray:
         """Predictions for rows X (N, I), or for one row.
