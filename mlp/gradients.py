@@ -46,7 +46,8 @@ def compute_gradients(
 
     Args:
         layers: with the spec's own output activation; they write to `gradients`.
-        x, target, weight: the batch (B, I), and its targets and weights as `Backend.loss` takes them.
+        x: the batch (B, I).
+        target, weight: as `Backend.loss` takes them.
     """
     tape = Tape.allocate(backend, spec, len(x), x.dtype, dropout=False)
     totals = backend.zeros((2,), np.float64)
