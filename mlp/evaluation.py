@@ -45,7 +45,7 @@ class Evaluator:
         self.X = network.rows_to_device(X, f"{name}X")
         self.y = network.target_to_device(y, len(self.X), loss, f"{name}y")
         self.weight = network.weight_to_device(sample_weight, len(self.X), f"{name}sample_weight")
-        self.target = network.backend.to_host(self.y)
+        self.target = network.check_target(y, len(self.X), loss, f"{name}y")
         self.block = min(BLOCK_ROWS, len(self.X))
         self.tape = Tape.allocate(
             network.backend, network.spec, self.block, network.dtype, dropout=False

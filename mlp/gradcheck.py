@@ -138,10 +138,10 @@ def _sides_of_kinks(network: Network, point: Gradients, y: Any, loss: str | Loss
         for a, layer in zip(point.activations, network.spec.layers, strict=True)
         if get_activation(layer.activation).kinks
     ]
-    output = point.activations[-1]
-    sides += [
-        (output - np.reshape(y, output.shape) > kink).ravel() for kink in get_loss(loss).kinks
-    ]
+    chosen, output = get_loss(loss), point.activations[-1]
+    if chosen.kinks:
+        error = output - network.check_target(y, len(output), chosen)
+        sides += [(error > kink).ravel() for kink in chosen.kinks]
     return np.concatenate(sides) if sides else np.empty(0, bool)
 
 

@@ -41,6 +41,9 @@ class Network:
         spec: sizes and functions.
         device, precision, dtype: where and in what the network computes.
         preprocessing: None, or a Standardizer: then every method that takes X takes raw rows.
+        target_scaler: None, or a Standardizer of target values: then every method that takes values
+            takes raw ones and `predict` answers with such, while losses, gradients and `forward` are
+            in units of the scaler.
         classes: None (labels are 0 to O - 1), or the label of each output: then every method that
             takes labels takes these, and `predict` answers with them.
         loss: the Loss that the network was last trained with, or None; may be set by its name.
@@ -84,6 +87,7 @@ class Network:
         self.dtype = precision_dtype(precision, self.backend)
         self.precision = precision
         self.preprocessing: Standardizer | None = None
+        self.target_scaler: Standardizer | None = None
         self._classes: tuple[Any, ...] | None = None
         self._loss: Loss | None = None
         self.metadata: dict[str, Any] = {}
@@ -205,9 +209,16 @@ class Network:
             self.backend.copy(self._numbers_to_device(standardised, name), result[block])
         return result
 
+    def check_target(self, y: Any, rows: int, loss: Loss, name: str = "y") -> HostArray:
+        """`y` checked against the loss: labels (N,) int64, or numbers (N, O) float64, scaled."""
+        target = as_target(y, rows, self.spec.outputs, loss, self.classes, name)
+        if self.target_scaler is not None and loss.targets == "values":
+            return self.target_scaler.transform(target)
+        return target
+
     def target_to_device(self, y: Any, rows: int, loss: Loss, name: str = "y") -> Array:
         """`y` checked against the loss and on the device: labels (N,) int64 or numbers (N, O)."""
-        target = as_target(y, rows, self.spec.outputs, loss, self.classes, name)
+        target = self.check_target(y, rows, loss, name)
         if target.dtype.kind == "i":
             return self.backend.from_host(target, np.int64)
         return self._numbers_to_device(target, name)
@@ -289,6 +300,8 @@ class Network:
             return self._labels(on[:, 0]) if self.spec.outputs == 1 else on
         if self.loss is not None and self.loss.targets == "counts":
             a = np.exp(a)
+        elif self.target_scaler is not None:
+            a = self.target_scaler.inverse(a)
         return a[:, 0] if self.spec.outputs == 1 else a
 
     def _labels(self, codes: HostArray) -> HostArray:
@@ -300,7 +313,7 @@ class Network:
         """All that the network is, on the host."""
         return NetworkState(
             self.spec, self.precision, self.seed, self.weights, self.biases,
-            self.preprocessing, self.classes, self.loss, self.metadata,
+            self.preprocessing, self.target_scaler, self.classes, self.loss, self.metadata,
         )  # fmt: skip
 
     @classmethod
@@ -313,7 +326,8 @@ class Network:
         network = cls.__new__(cls)
         network._allocate(state.spec, device, state.precision, state.seed)
         network.set_parameters(state.weights, state.biases)
-        network.preprocessing, network.classes = state.preprocessing, state.classes
+        network.preprocessing, network.target_scaler = state.preprocessing, state.target_scaler
+        network.classes = state.classes
         network.loss, network.metadata = state.loss, dict(state.metadata)
         return network
 

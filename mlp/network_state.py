@@ -29,6 +29,7 @@ class NetworkState:
     weights: tuple[HostArray, ...]
     biases: tuple[HostArray, ...]
     preprocessing: Standardizer | None = None
+    target_scaler: Standardizer | None = None
     classes: tuple[Any, ...] | None = None
     loss: Loss | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -46,9 +47,9 @@ def write_state(path: Path, state: NetworkState) -> None:
         if not (np.isfinite(W).all() and np.isfinite(b).all()):
             raise ModelFileError(f"{path}: not written, since the weights are not finite")
         tensors[f"layers.{i}.weight"], tensors[f"layers.{i}.bias"] = W, b
-    if state.preprocessing is not None:
-        tensors["preprocessing.mean"] = state.preprocessing.mean
-        tensors["preprocessing.scale"] = state.preprocessing.scale
+    for name, scaler in (("preprocessing", state.preprocessing), ("target", state.target_scaler)):
+        if scaler is not None:
+            tensors[f"{name}.mean"], tensors[f"{name}.scale"] = scaler.mean, scaler.scale
     document = {
         "network": state.spec.to_json(),
         "precision": state.precision,
@@ -93,19 +94,19 @@ def _parse(tensors: Mapping[str, HostArray], document: Mapping[str, Any]) -> Net
         raise InvalidInput("an entry of the wrong kind")
     return NetworkState(
         spec, precision, check_seed(document["seed"]), weights, biases,
-        _preprocessing(tensors, spec.inputs), _classes(document["classes"]),
-        _loss(document["loss"]), metadata,
+        _scaler(tensors, "preprocessing", spec.inputs), _scaler(tensors, "target", spec.outputs),
+        _classes(document["classes"]), _loss(document["loss"]), metadata,
     )  # fmt: skip
 
 
-def _preprocessing(tensors: Mapping[str, HostArray], inputs: int) -> Standardizer | None:
-    if "preprocessing.mean" not in tensors:
+def _scaler(tensors: Mapping[str, HostArray], name: str, width: int) -> Standardizer | None:
+    if f"{name}.mean" not in tensors:
         return None
-    mean, scale = tensors["preprocessing.mean"], tensors["preprocessing.scale"]
-    if not mean.shape == scale.shape == (inputs,):
-        raise InvalidInput("the standardisation does not fit the inputs")
+    mean, scale = tensors[f"{name}.mean"], tensors[f"{name}.scale"]
+    if not mean.shape == scale.shape == (width,):
+        raise InvalidInput(f"the standardisation ({name}) is of the wrong width")
     if not (np.isfinite(mean).all() and np.isfinite(scale).all() and (scale > 0).all()):
-        raise InvalidInput("the standardisation is not finite")
+        raise InvalidInput(f"the standardisation ({name}) is not finite")
     return Standardizer(mean, scale)
 
 

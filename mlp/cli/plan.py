@@ -73,9 +73,8 @@ def target_for(data: Dataset, loss: Loss) -> Target:
 class Job:
     """A trainer and the rows that it trains and validates on.
 
-    Attributes:
-        y_scaler: of a target of values that was standardised for training, or None. Losses are
-            then in those units: an mse of 1 is what always predicting the mean would have.
+    Values are standardised by the network, so losses are in units of the target's spread: an mse of
+    1 is what always predicting the mean would have.
     """
 
     data: Dataset
@@ -84,7 +83,6 @@ class Job:
     X: HostArray
     y: HostArray
     validation: tuple[HostArray, HostArray] | None
-    y_scaler: Standardizer | None
 
     @property
     def network(self) -> Network:
@@ -103,7 +101,7 @@ class Job:
     ) -> Job:
         """Holds out a share of the rows, by class where there are classes, and fits the scalers."""
         network, loss = trainer.network, trainer.loss
-        X, y, validation, y_scaler = data.X, target.y, None, None
+        X, y, validation = data.X, target.y, None
         if target.task == "regression" and y.ndim == 1:
             y = y[:, None]
         if share:
@@ -114,13 +112,8 @@ class Job:
         if loss.targets == "counts":
             start_at_mean_count(network, y)
         elif loss.targets == "values" and standardize:
-            limit = float(np.finfo(network.dtype).max)
-            if float(np.abs(y.astype(np.float64)).max()) > limit:
-                raise InvalidInput(f"{data.name}: y has numbers beyond {limit:.2g}; rescale it")
-            y_scaler = Standardizer.fit(y)
-            y = y_scaler.transform(y)
-            validation = validation and (validation[0], y_scaler.transform(validation[1]))
-        return cls(data, target, trainer, X, y, validation, y_scaler)
+            network.target_scaler = Standardizer.fit(y)
+        return cls(data, target, trainer, X, y, validation)
 
     def describe(self) -> str:
         """Two lines: the data, how its target was read, the split; the network."""
@@ -134,17 +127,6 @@ class Job:
             f"{self.target.task} with {kind}; {len(self.y):,} to train on, {held_out:,} held out\n"
             f"{self.network!r}"
         )
-
-    def finish(self) -> None:
-        """Makes the trained network predict in the target's own units."""
-        if self.y_scaler is None:
-            return
-        mean, scale = self.y_scaler.mean, self.y_scaler.scale
-        # The output is linear: scale (x W + b) + mean is another W and b.
-        weights, biases = list(self.network.weights), list(self.network.biases)
-        weights[-1] = weights[-1] * scale
-        biases[-1] = biases[-1] * scale + mean
-        self.network.set_parameters(weights, biases)
 
 
 def _split(

@@ -30,7 +30,7 @@ def latest(trainer: Trainer, *, brief: bool = False) -> str:
     return ", ".join(parts)
 
 
-def rate(trainer: Trainer) -> str:
+def rate(trainer: Trainer, unit: str = " samples/s") -> str:
     """Rows per second in the newest epoch's steps, as in "123,456 samples/s"."""
     if not trainer.history or trainer.step is None:
         return ""
@@ -40,20 +40,22 @@ def rate(trainer: Trainer) -> str:
 class LiveBar(Callback):
     """One line that is redrawn: epoch, bar, loss, score, samples/s, time left.
 
-    On a narrow terminal the bar, the rate and then the validation loss are left out, before the
+    On a narrow terminal the bar, the validation loss and then the rate are left out, before the
     rest would be cut.
     """
 
     bar: Progress
     task: TaskID
     brief: bool
+    unit: str
 
     def on_fit_start(self, trainer: Trainer) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         console = Console(file=sys.stderr)
-        self.brief = console.width < 70
+        self.brief = console.width < 80
+        self.unit = " samples/s" if console.width >= 105 else "/s"
         columns = [
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(bar_width=16),
@@ -63,7 +65,7 @@ class LiveBar(Callback):
         ]
         if console.width < 105:
             del columns[1]
-        if console.width < 85:
+        if console.width < 60:
             del columns[-2]
         self.bar = Progress(*columns, console=console)
         self.task = self.bar.add_task(
@@ -81,7 +83,9 @@ class LiveBar(Callback):
 
     def on_epoch_end(self, trainer: Trainer) -> None:
         values = latest(trainer, brief=self.brief)
-        self.bar.update(self.task, epoch=trainer.epoch, values=values, rate=rate(trainer))
+        self.bar.update(
+            self.task, epoch=trainer.epoch, values=values, rate=rate(trainer, self.unit)
+        )
 
     def on_fit_end(self, trainer: Trainer) -> None:
         self.bar.stop()

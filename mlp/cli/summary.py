@@ -17,7 +17,7 @@ from mlp.evaluation import Evaluator
 def measure(
     job: Job, best: BestWeights, *, stopped: str | None, settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """The run's results; losses and scores are those of the kept weights, before `Job.finish`."""
+    """The run's results; losses and scores are those of the kept weights."""
     trainer, network = job.trainer, job.network
     training = Evaluator(network, trainer.loss, job.X, job.y)()
     held_out = job.validation and Evaluator(network, trainer.loss, *job.validation)()
@@ -29,7 +29,7 @@ def measure(
         "precision": network.precision,
         "network": repr(network),
         "loss": trainer.loss.name,
-        "target_standardised": job.y_scaler is not None,
+        "target_standardised": network.target_scaler is not None,
         "metric": "accuracy" if job.target.task == "classification" else "R²",
         "epochs": trainer.epoch,
         "best_epoch": best.best_epoch,

@@ -113,7 +113,6 @@ def _run(job: plan.Job, folder: RunFolder, options: dict[str, Any], *, quiet: bo
         cut = error
     metrics = measure(job, best, stopped=_why(cut, trainer), settings=_settings(options))
     metrics["model"] = str(folder.model)
-    job.finish()
     notes = folder.save(job.network, trainer.history, metrics)
     if options["as_json"]:
         print_json(metrics)

@@ -46,3 +46,8 @@ class Standardizer:
         """Standardised rows (N, I), float64."""
         result: HostArray = (X - self.mean) / self.scale
         return result
+
+    def inverse(self, X: HostArray) -> HostArray:
+        """The rows (N, I), float64, that `transform` would make X of."""
+        result: HostArray = X.astype(np.float64) * self.scale + self.mean
+        return result

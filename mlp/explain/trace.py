@@ -9,7 +9,6 @@ import numpy as np
 
 from mlp.activations import get_activation
 from mlp.backends.protocol import HostArray
-from mlp.data.arrays import as_target
 from mlp.losses import FORMS, Loss
 from mlp.network import Network
 
@@ -79,7 +78,7 @@ class Trace:
         """
         found = net.gradients(X, y, loss)
         form, matched = loss.form(net.spec.output_activation)
-        rows = as_target(y, 1, net.spec.outputs, loss, net.classes)
+        rows = net.check_target(y, 1, loss)
         a = [row[0].astype(np.float64) for row in found.activations]
         delta = [row[0].astype(np.float64) for row in found.deltas]
         W = [weights.astype(np.float64) for weights in net.weights]

@@ -90,6 +90,12 @@ def build_walk(
     trace = Trace.of(net, X, y, loss)
     if any(layer.dropout for layer in net.spec.layers):
         intro = (*intro, "Dropout is left out: it applies in training steps only.")
+    if net.target_scaler is not None and loss.targets == "values":
+        intro = (
+            *intro,
+            "Target values are standardised, (value - mean) / scale, and so are the outputs here; "
+            "predictions are turned back into the target's own units.",
+        )
     sections = [Section("Set-up", intro)] if intro else []
     sections.append(input_section(trace, net.preprocessing, digits))
     sections += [layer_section(layer, trace, bias, digits) for layer in trace.layers]

@@ -83,17 +83,23 @@ def test_diabetes_is_learned_in_its_own_units(run: CommandLine) -> None:
     assert 50 < predictions[0] < 300
 
 
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
-def test_the_units_of_a_target_do_not_matter(run: CommandLine, scale: float) -> None:
+@pytest.mark.parametrize(
+    ("scale", "offset"), [(1e-30, 7), (1e-6, 7), (1.0, 7), (1.0, 1e9), (1e6, 7), (1e300, 7)]
+)
+def test_the_units_of_a_target_do_not_matter(run: CommandLine, scale: float, offset: float) -> None:
     X = np.random.default_rng(0).normal(size=(200, 3))
-    y = X @ [1.0, -2.0, 0.5] + 7
+    y = X @ [1.0, -2.0, 0.5] + offset
     np.savez("data.npz", X=X, y=scale * y)
     metrics = run(
         "train", "data.npz", "--device", "numpy", "--epochs", 60, "--dropout", 0, "--json"
     ).json()
     assert metrics["validation_score"] > 0.95
     found = mlp.load(metrics["model"], device="numpy").predict(X) / scale
-    assert 1 - np.mean((found - y) ** 2) / np.var(y) > 0.95
+    right = 1 - np.mean((found - y) ** 2) / np.var(y)
+    assert right > 0.95
+    answer = run("predict", metrics["model"], "data.npz", "--json").json()
+    assert answer["score"] == pytest.approx(right, abs=1e-6)
+    assert run("gradcheck", metrics["model"], "data.npz").code == 0
 
 
 def test_every_option_reaches_the_run(run: CommandLine) -> None:
