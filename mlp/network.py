@@ -42,8 +42,8 @@ class Network:
         device, precision, dtype: where and in what the network computes.
         preprocessing: None, or a Standardizer: then every method that takes X takes raw rows.
         target_scaler: None, or a Standardizer of target values: then every method that takes values
-            takes raw ones and `predict` answers with such, while losses, gradients and `forward` are
-            in units of the scaler.
+            takes raw ones and `predict` answers with such, while losses, gradients and `forward`
+            are in units of the scaler.
         classes: None (labels are 0 to O - 1), or the label of each output: then every method that
             takes labels takes these, and `predict` answers with them.
         loss: the Loss that the network was last trained with, or None; may be set by its name.

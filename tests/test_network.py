@@ -202,3 +202,19 @@ def test_copies_and_pickles_train_like_the_original(duplicate, backend):
             np.testing.assert_array_equal(original.weights[0], before[0])
     np.testing.assert_array_equal(made.weights[1], original.weights[1])
     assert np.abs(made.weights[1] - before[1]).max() > 0
+
+
+def test_a_target_scaler_is_between_the_user_and_the_outputs(backend, tmp_path):
+    net = mlp.Network(3, [mlp.Dense(2)], device=backend.name, precision="float64")
+    X, y = np.random.default_rng(0).normal(size=(6, 3)), np.arange(12.0).reshape(6, 2) ** 2
+    plain = net.gradients(X, (y - y.mean(axis=0)) / y.std(axis=0), "mse")
+    net.target_scaler = mlp.Standardizer.fit(y)
+    found = net.gradients(X, y, "mse")
+    assert found.loss == pytest.approx(plain.loss, rel=1e-12)
+    np.testing.assert_allclose(found.weights[0], plain.weights[0], rtol=1e-12)
+    expected = net.forward(X) * y.std(axis=0) + y.mean(axis=0)
+    np.testing.assert_allclose(net.predict(X), expected, rtol=1e-12)
+    net.save(tmp_path / "a.safetensors")
+    loaded = mlp.load(tmp_path / "a.safetensors", device=backend.name)
+    np.testing.assert_array_equal(loaded.predict(X), net.predict(X))
+    assert max(mlp.check_gradients(net, X, y, "mae").values()) < 1e-7
