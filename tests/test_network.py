@@ -217,4 +217,5 @@ def test_a_target_scaler_is_between_the_user_and_the_outputs(backend, tmp_path):
     net.save(tmp_path / "a.safetensors")
     loaded = mlp.load(tmp_path / "a.safetensors", device=backend.name)
     np.testing.assert_array_equal(loaded.predict(X), net.predict(X))
-    assert max(mlp.check_gradients(net, X, y, "mae").values()) < 1e-7
+    # Of an odd number of rows: signs that balance would leave no gradient to compare with.
+    assert max(mlp.check_gradients(net, X[:5], y[:5], "mae").values()) < 1e-7
