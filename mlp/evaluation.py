@@ -43,9 +43,9 @@ class Evaluator:
         self.network, self.loss = network, loss
         self.joined = OutputLoss.of(loss, network.spec.output_activation)
         self.X = network.rows_to_device(X, f"{name}X")
-        self.y = network.target_to_device(y, len(self.X), loss, f"{name}y")
-        self.weight = network.weight_to_device(sample_weight, len(self.X), f"{name}sample_weight")
         self.target = network.check_target(y, len(self.X), loss, f"{name}y")
+        self.y = network.checked_target_to_device(self.target, f"{name}y")
+        self.weight = network.weight_to_device(sample_weight, len(self.X), f"{name}sample_weight")
         self.block = min(BLOCK_ROWS, len(self.X))
         self.tape = Tape.allocate(
             network.backend, network.spec, self.block, network.dtype, dropout=False

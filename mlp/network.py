@@ -11,7 +11,7 @@ import numpy as np
 from mlp.backends import get_backend, precision_dtype
 from mlp.backends.protocol import Array, Dropout, HostArray
 from mlp.backpropagation import Layer, OutputLoss
-from mlp.data.arrays import as_rows, as_target, as_weights
+from mlp.data.arrays import as_rows, as_target, as_weights, to_device
 from mlp.data.preprocessing import Standardizer
 from mlp.errors import InvalidInput, InvalidSetting, ModelFileError
 from mlp.gradients import Gradients, compute_gradients
@@ -164,11 +164,9 @@ class Network:
                     raise InvalidInput(f"{kind}[{i}] is not an array of numbers") from None
                 if array.shape != view.shape:
                     raise InvalidInput(f"{kind}[{i}] has shape {array.shape}, not {view.shape}")
-                if not (np.abs(array) <= np.finfo(self.dtype).max).all():
-                    raise InvalidInput(f"{kind}[{i}] has values not finite in {self.dtype}")
-                checked.append((array, view))
+                checked.append((to_device(array, self.backend, self.dtype, f"{kind}[{i}]"), view))
         for array, view in checked:
-            self.backend.copy(self.backend.from_host(array, self.dtype), view)
+            self.backend.copy(array, view)
 
     # --- passes ---------------------------------------------------------------------------------
 
@@ -201,12 +199,13 @@ class Network:
         """X checked, standardised if the network has that, and on the device: (N, I)."""
         rows = as_rows(X, self.spec.inputs, name)
         if self.preprocessing is None:
-            return self._numbers_to_device(rows, name)
+            return to_device(rows, self.backend, self.dtype, name)
         result = self.backend.empty(rows.shape, self.dtype)
         for start in range(0, len(rows), BLOCK_ROWS):  # so that no float64 copy of all is made
             block = slice(start, start + BLOCK_ROWS)
             standardised = self.preprocessing.transform(rows[block])
-            self.backend.copy(self._numbers_to_device(standardised, name), result[block])
+            on_device = to_device(standardised, self.backend, self.dtype, name)
+            self.backend.copy(on_device, result[block])
         return result
 
     def check_target(self, y: Any, rows: int, loss: Loss, name: str = "y") -> HostArray:
@@ -218,24 +217,20 @@ class Network:
 
     def target_to_device(self, y: Any, rows: int, loss: Loss, name: str = "y") -> Array:
         """`y` checked against the loss and on the device: labels (N,) int64 or numbers (N, O)."""
-        target = self.check_target(y, rows, loss, name)
+        return self.checked_target_to_device(self.check_target(y, rows, loss, name), name)
+
+    def checked_target_to_device(self, target: HostArray, name: str = "y") -> Array:
+        """What `check_target` returned, on the device."""
         if target.dtype.kind == "i":
             return self.backend.from_host(target, np.int64)
-        return self._numbers_to_device(target, name)
+        return to_device(target, self.backend, self.dtype, name)
 
     def weight_to_device(self, weight: Any, rows: int, name: str = "sample_weight") -> Array | None:
         """Sample weights checked and on the device (N,), or None."""
         checked = as_weights(weight, rows, name)
         if checked is not None and not checked.astype(self.dtype).any():
             raise InvalidInput(f"{name} is 0 everywhere in {self.dtype}: scale it up")
-        return None if checked is None else self._numbers_to_device(checked, name)
-
-    def _numbers_to_device(self, array: HostArray, name: str) -> Array:
-        """A finite array in the network's dtype, in which it must be finite too."""
-        limit = float(np.finfo(self.dtype).max)
-        if array.dtype.kind == "f" and max(-float(array.min()), float(array.max())) > limit:
-            raise InvalidInput(f"{name} holds numbers beyond {limit:.2g}, the end of {self.dtype}")
-        return self.backend.from_host(array, self.dtype)
+        return None if checked is None else to_device(checked, self.backend, self.dtype, name)
 
     def forward(self, X: Any) -> HostArray:
         """Output activations (N, O) of rows X (N, I) or of one row (I,), which counts as (1, I).

@@ -14,10 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from mlp.backends.protocol import Array, Backend, HostArray
+from mlp.backends.protocol import ALIGNMENT, Array, Backend, HostArray
 from mlp.spec import NetworkSpec
-
-ALIGNMENT_BYTES = 256
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Layout:
 
     @classmethod
     def of(cls, spec: NetworkSpec, dtype: np.dtype[Any]) -> Layout:
-        unit = ALIGNMENT_BYTES // dtype.itemsize
+        unit = ALIGNMENT // dtype.itemsize
         offsets, end = [], 0
         sizes = [i * o for i, o in zip(spec.widths, spec.widths[1:], strict=False)]
         for size in (*sizes, *spec.widths[1:]):

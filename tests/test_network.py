@@ -91,7 +91,7 @@ def test_set_parameters(backend, precision):
         ([np.ones((2, 3)), np.ones((3, 1))], [np.ones(3), np.ones(2)], r"biases\[1\] has shape"),
         (
             [np.ones((2, 3)), [[1], [np.nan], [1]]], [np.ones(3), np.ones(1)],
-            r"weights\[1\] has values not finite in float64",
+            r"weights\[1\] has numbers that are not finite in float64",
         ),
         ([[[1, 2, 3], [1, 2]], np.ones((3, 1))], [np.ones(3), np.ones(1)], r"weights\[0\]"),
         ([np.ones((2, 3)), np.ones((3, 1))], [np.ones(3), ["x"]], r"biases\[1\]"),

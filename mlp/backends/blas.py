@@ -9,9 +9,9 @@ from typing import Any
 
 from mlp.backends.protocol import Steps
 
-# FLOPs of a matrix product from which a second thread is worth its hand-over. Below, it gains a
-# third at best on an idle machine; where another process keeps the other core busy, threads that
-# wait for each other were seen to slow the same run down ten- to a hundredfold.
+# FLOPs of a matrix product from which a second thread is worth its hand-over. Below, it gained two
+# fifths at best on an idle machine; beside another process that uses BLAS, threads that wait for
+# each other slowed the same run down ten- to a hundredfold (bench/LOG.md).
 WORTH_THREADS = 4e6
 
 # BLAS has one number of threads per process, so of runs that overlap the first one in limits it,

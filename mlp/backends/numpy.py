@@ -15,6 +15,7 @@ from mlp import random
 from mlp.activations import activation_backward, get_activation
 from mlp.backends.blas import fitting_threads
 from mlp.backends.protocol import (
+    ALIGNMENT,
     BATCH,
     GRADIENT_SCALE,
     LEARNING_RATE,
@@ -28,8 +29,6 @@ from mlp.backends.protocol import (
     Steps,
 )
 from mlp.losses import FORMS
-
-ALIGNMENT = 256
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: Any) -> HostArray:

@@ -29,6 +29,9 @@ import numpy as np
 Array: TypeAlias = Any
 HostArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
+# Bytes to which arrays, and the views of a flat buffer, are aligned.
+ALIGNMENT = 256
+
 SEED, STEP, BATCH = 0, 1, 2
 LEARNING_RATE, GRADIENT_SCALE = 0, 1
 LOSS_SUM, WEIGHT_SUM = 0, 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mlp.cli.output import data_for, device_option, json_option, print_json
+from mlp.cli.output import data_for, device_option, json_option, loss_of, print_json
 from mlp.errors import InvalidInput, InvalidSetting
 from mlp.network import load
 
@@ -50,7 +50,7 @@ def explain(
             raise InvalidInput(
                 f"{found.name} has rows 0 to {len(found.X) - 1}; there is no row {row}"
             )
-        loss = network.loss or "mse"
+        loss = loss_of(network, model)
         walk = explain_row(network, found.X, found.y, loss, row, learning_rate=learning_rate)
     if as_json:
         print_json(walk.to_json())

@@ -11,7 +11,7 @@ import numpy as np
 
 from mlp import random
 from mlp.activations import ACTIVATIONS
-from mlp.cli.output import data_for, device_option, json_option, print_json
+from mlp.cli.output import data_for, device_option, json_option, loss_of, print_json
 from mlp.errors import require_positive_int
 from mlp.gradcheck import check_gradients
 from mlp.losses import LOSSES, Loss, get_loss
@@ -45,7 +45,7 @@ def gradcheck(
     else:
         network = load(model, device)
         found = data_for(network, model, data, need_target=True)
-        loss = network.loss or "mse"
+        loss = loss_of(network, model)
         errors = check_gradients(network, found.X[:rows], found.y[:rows], loss, seed=seed)  # type: ignore[index]
     # NaN: every step crossed a kink, so there is no derivative to compare with.
     passed = not any(error > BOUND for error in errors.values())

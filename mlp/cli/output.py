@@ -12,6 +12,7 @@ import click
 
 from mlp.data.sources import BUNDLED, Dataset, load_data
 from mlp.errors import InvalidInput, InvalidSetting
+from mlp.losses import Loss
 from mlp.model_file import write_atomically
 from mlp.network import Network
 
@@ -86,6 +87,13 @@ def write_result(path: Path, content: str | bytes, *, overwrite: bool) -> None:
         write_atomically(path, content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def loss_of(network: Network, model: Path) -> Loss:
+    """The loss that a model was trained with; raises InvalidInput where it was never trained."""
+    if network.loss is None:
+        raise InvalidInput(f"{model}: the network was saved untrained, so its loss is not known")
+    return network.loss
 
 
 def data_for(network: Network, model: Path, source: str | None, *, need_target: bool) -> Dataset:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mlp.backends.protocol import HostArray
+from mlp.backends.protocol import Array, Backend, HostArray
 from mlp.errors import InvalidInput
 from mlp.losses import Loss
 
@@ -99,6 +99,21 @@ def as_weights(weight: Any, rows: int, name: str = "sample_weight") -> HostArray
     if not numbers.any():
         raise InvalidInput(f"{name} is 0 everywhere: at least one row must count")
     return numbers.astype(np.float64, copy=False)
+
+
+def to_device(array: HostArray, backend: Backend, dtype: np.dtype[Any], name: str) -> Array:
+    """A host array of numbers on a device, in `dtype`.
+
+    Raises:
+        InvalidInput: a number is not finite there: NaN, infinite, or beyond the dtype's range.
+    """
+    limit = float(np.finfo(dtype).max)
+    # A NaN is the smallest and the largest of its array, and compares as False.
+    if not (float(array.min()) >= -limit and float(array.max()) <= limit):
+        raise InvalidInput(
+            f"{name} has numbers that are not finite in {dtype} (NaN, or beyond {limit:.2g})"
+        )
+    return backend.from_host(array, dtype)
 
 
 def _array(values: Any, name: str) -> HostArray:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import mlp
 from tests.cli.conftest import CommandLine
 
 FAILURE, USAGE = 1, 2
@@ -65,6 +66,8 @@ MISTAKES = [
     ("explain --example rellu", USAGE, "did you mean 'relu'?"),
     ("explain iris/model.safetensors --row 150", FAILURE, "rows 0 to 149"),
     ("gradcheck iris/model.safetensors --rows 0", USAGE, "--rows must be"),
+    ("gradcheck untrained.safetensors iris", FAILURE, "saved untrained"),
+    ("explain untrained.safetensors iris", FAILURE, "saved untrained"),
     ("gradcheck damaged.safetensors", FAILURE, "not a readable model file"),
     ("trane", USAGE, "No such command"),
 ]
@@ -95,6 +98,7 @@ def files(iris_model: Path) -> None:
     Path("table.csv").write_text("a,b\n1,2\n")
     Path("file").write_text("in the way of a folder")
     save_file({"a": X}, "foreign.safetensors")
+    mlp.Network(4, [mlp.Dense(3, "softmax")], device="numpy").save("untrained.safetensors")
     whole = iris_model.read_bytes()
     Path("damaged.safetensors").write_bytes(whole[: len(whole) // 2])
 
