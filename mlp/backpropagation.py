@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from mlp.activations import get_activation
-from mlp.backends.protocol import Array, Backend, Dropout
+from mlp.backends.protocol import ALIGNMENT, Array, Backend, Dropout
 from mlp.losses import Loss
 from mlp.spec import NetworkSpec
 
@@ -39,15 +39,17 @@ class Layer:
 
 @dataclass(frozen=True)
 class Tape:
-    """What a pass over B rows writes, allocated once.
+    """What a pass over B rows writes, allocated once: views of one flat buffer.
 
     Attributes:
+        flat: the buffer.
         x: the batch (B, I).
         a: each layer's output (B, O), after dropout.
         saved: what each layer's derivative needs (B, O); may be the same array as in `a`.
         delta: dLoss/dz of each layer (B, O).
     """
 
+    flat: Array
     x: Array
     a: tuple[Array, ...]
     saved: tuple[Array, ...]
@@ -58,27 +60,45 @@ class Tape:
         cls, backend: Backend, spec: NetworkSpec, rows: int, dtype: np.dtype[Any], *, dropout: bool
     ) -> Tape:
         """Arrays for batches of `rows`; `dropout`: whether the pass applies the layers' dropout."""
-
-        def arrays() -> tuple[Array, ...]:
-            return tuple(backend.empty((rows, layer.units), dtype) for layer in spec.layers)
-
-        a = arrays()
-        saved = tuple(
-            output
-            if get_activation(layer.activation).saves == "a" and not (dropout and layer.dropout)
-            else backend.empty((rows, layer.units), dtype)
-            for layer, output in zip(spec.layers, a, strict=True)
-        )
-        return cls(backend.empty((rows, spec.inputs), dtype), a, saved, arrays())
+        apart = [
+            get_activation(layer.activation).saves == "z" or (dropout and layer.dropout > 0)
+            for layer in spec.layers
+        ]
+        units = [layer.units for layer in spec.layers]
+        widths = [spec.inputs, *units, *(o for o, own in zip(units, apart, strict=True) if own)]
+        flat, views = rows_in_one(backend, rows, [*widths, *units], dtype)
+        depth = len(units)
+        x, a, delta = views[0], views[1 : depth + 1], views[-depth:]
+        own_saved = iter(views[depth + 1 : -depth])
+        saved = [next(own_saved) if own else a[i] for i, own in enumerate(apart)]
+        return cls(flat, x, tuple(a), tuple(saved), tuple(delta))
 
     def first(self, rows: int) -> Tape:
         """Views of the first `rows` rows, for a batch that is not full."""
         return Tape(
+            self.flat,
             self.x[:rows],
             tuple(a[:rows] for a in self.a),
             tuple(saved[:rows] for saved in self.saved),
             tuple(delta[:rows] for delta in self.delta),
         )
+
+
+def rows_in_one(
+    backend: Backend, rows: int, widths: Sequence[int], dtype: np.dtype[Any]
+) -> tuple[Array, list[Array]]:
+    """A flat buffer, and a view (rows, width) of it for each width, aligned as arrays are."""
+    unit = ALIGNMENT // dtype.itemsize
+    starts, end = [], 0
+    for width in widths:
+        starts.append(end)
+        end += -(-rows * width // unit) * unit
+    flat = backend.empty((end,), dtype)
+    views = [
+        flat[start : start + rows * width].reshape(rows, width)
+        for start, width in zip(starts, widths, strict=True)
+    ]
+    return flat, views
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from mlp.backends.protocol import LOSS_SUM, WEIGHT_SUM, HostArray
-from mlp.backpropagation import OutputLoss, Tape, forward
+from mlp.backpropagation import OutputLoss
 from mlp.losses import Loss
-from mlp.network import BLOCK_ROWS, Network
+from mlp.network import Network
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,11 @@ class Evaluator:
         self.target = network.check_target(y, len(self.X), loss, f"{name}y")
         self.y = network.checked_target_to_device(self.target, f"{name}y")
         self.weight = network.weight_to_device(sample_weight, len(self.X), f"{name}sample_weight")
-        self.block = min(BLOCK_ROWS, len(self.X))
-        self.tape = Tape.allocate(
-            network.backend, network.spec, self.block, network.dtype, dropout=False
-        )
+        backend, shape = network.backend, (len(self.X), network.spec.outputs)
+        layers = self.joined.layers(network.layers())
+        self._predict = backend.predictor(layers, network.parameters.flat)
+        self._outputs = backend.empty(shape, network.dtype)
+        self._delta = backend.empty(shape, network.dtype)
 
     def __call__(self) -> Evaluation:
         # A network that diverges is reported by its loss, not by a warning per operation.
@@ -57,21 +58,14 @@ class Evaluator:
             return self._evaluate()
 
     def _evaluate(self) -> Evaluation:
-        backend, rows = self.network.backend, len(self.X)
-        layers = self.joined.layers(self.network.layers())
+        backend = self.network.backend
         totals = backend.zeros((2,), np.float64)
-        outputs = np.empty((rows, self.network.spec.outputs), self.network.dtype)
-        for start in range(0, rows, self.block):
-            stop = min(start + self.block, rows)
-            tape = self.tape.first(stop - start)
-            backend.copy(self.X[start:stop], tape.x)
-            output = forward(backend, layers, tape)
-            backend.loss(
-                self.joined.form, output, self.y[start:stop],
-                None if self.weight is None else self.weight[start:stop],
-                self.joined.parameter, tape.delta[-1], totals,
-            )  # fmt: skip
-            outputs[start:stop] = backend.to_host(output)
+        self._predict(self.X, self._outputs)
+        backend.loss(
+            self.joined.form, self._outputs, self.y, self.weight,
+            self.joined.parameter, self._delta, totals,
+        )  # fmt: skip
+        outputs = backend.to_host(self._outputs)
         sums = backend.to_host(totals)
         weight = None if self.weight is None else backend.to_host(self.weight)
         # Outputs before a sigmoid or softmax order as those after it, but are cut at 0, not 0.5.

@@ -22,7 +22,7 @@ from mlp.parameters import Layout, ParameterBuffer, host_copies
 from mlp.random import check_seed
 from mlp.spec import Dense, NetworkSpec
 
-# Rows that a pass over many runs at once: enough to fill the device, few enough to stay in cache.
+# Rows that are standardised at a time.
 BLOCK_ROWS = 1024
 
 
@@ -34,8 +34,12 @@ class Network:
         layers: the dense layers, first to last.
         device: "auto" (a usable GPU, else the CPU), "cpu" (Numba), "numpy" (the reference), "cuda",
             "cuda:N".
-        precision: "float32" or "float64"; 16-bit modes and tf32 where the device has them.
+        precision: "float32", "float64", or "bfloat16": matrix products of operands rounded to
+            bfloat16 and summed in float32, everything else in float32.
         seed: decides the initial weights.
+        threads: the most threads that the device "cpu" uses for training and prediction; None for
+            as many as there are processors, or as OMP_NUM_THREADS or NUMBA_NUM_THREADS say. The
+            results are the same, bit for bit, for every number.
 
     Attributes:
         spec: sizes and functions.
@@ -66,8 +70,9 @@ class Network:
         device: str = "auto",
         precision: str = "float32",
         seed: int = 0,
+        threads: int | None = None,
     ) -> None:
-        self._allocate(NetworkSpec.of(inputs, layers), device, precision, seed)
+        self._allocate(NetworkSpec.of(inputs, layers), device, precision, seed, threads)
         widths = self.spec.widths
         self.set_parameters(
             [
@@ -79,12 +84,14 @@ class Network:
             [np.zeros(layer.units) for layer in self.spec.layers],
         )
 
-    def _allocate(self, spec: NetworkSpec, device: str, precision: str, seed: int) -> None:
+    def _allocate(
+        self, spec: NetworkSpec, device: str, precision: str, seed: int, threads: int | None
+    ) -> None:
         """Everything but the values of the parameters."""
         self.spec = spec
         self.seed = check_seed(seed)
-        self.backend = get_backend(device)
-        self.dtype = precision_dtype(precision, self.backend)
+        self.backend = get_backend(device, precision, threads)
+        self.dtype = precision_dtype(precision)
         self.precision = precision
         self.preprocessing: Standardizer | None = None
         self.target_scaler: Standardizer | None = None
@@ -93,6 +100,7 @@ class Network:
         self.metadata: dict[str, Any] = {}
         self.layout = Layout.of(spec, self.dtype)
         self.parameters = ParameterBuffer(self.backend, self.layout, self.dtype)
+        self._predict = self.backend.predictor(self.layers(), self.parameters.flat)
 
     @property
     def device(self) -> str:
@@ -195,10 +203,16 @@ class Network:
             for i, layer in enumerate(self.spec.layers)
         ]
 
-    def rows_to_device(self, X: Any, name: str = "X") -> Array:
-        """X checked, standardised if the network has that, and on the device: (N, I)."""
+    def rows_to_device(self, X: Any, name: str = "X", *, borrow: bool = False) -> Array:
+        """X checked, standardised if the network has that, and on the device: (N, I).
+
+        With `borrow` it may be X itself, and must not be written.
+        """
         rows = as_rows(X, self.spec.inputs, name)
         if self.preprocessing is None:
+            place = self.backend.borrow if borrow else self.backend.from_host
+            if rows.dtype == self.dtype:  # then they are finite on the device, too
+                return place(rows, self.dtype)
             return to_device(rows, self.backend, self.dtype, name)
         result = self.backend.empty(rows.shape, self.dtype)
         for start in range(0, len(rows), BLOCK_ROWS):  # so that no float64 copy of all is made
@@ -238,21 +252,10 @@ class Network:
         Raises:
             InvalidInput: X is empty, ragged, not finite or of the wrong width.
         """
-        rows = self.rows_to_device(X)
-        layers = self.layers()
-        outputs = np.empty((len(rows), self.spec.outputs), self.dtype)
-        size = min(BLOCK_ROWS, len(rows))
-        a = [self.backend.empty((size, layer.units), self.dtype) for layer in self.spec.layers]
-        for start in range(0, len(rows), size):
-            x = rows[start : start + size]
-            count = len(x)
-            for layer, out in zip(layers, a, strict=True):
-                self.backend.linear_forward(
-                    x, layer.W, layer.b, layer.activation, out[:count], None
-                )
-                x = out[:count]
-            outputs[start : start + count] = self.backend.to_host(x)
-        return outputs
+        rows = self.rows_to_device(X, borrow=True)
+        out = self.backend.empty((len(rows), self.spec.outputs), self.dtype)
+        self._predict(rows, out)
+        return self.backend.to_host(out)
 
     def gradients(self, X: Any, y: Any, loss: str | Loss, sample_weight: Any = None) -> Gradients:
         """Loss, gradients and everything on the way to them, for one batch, without dropout.
@@ -312,14 +315,16 @@ class Network:
         )  # fmt: skip
 
     @classmethod
-    def from_state(cls, state: NetworkState, device: str = "auto") -> Network:
+    def from_state(
+        cls, state: NetworkState, device: str = "auto", threads: int | None = None
+    ) -> Network:
         """A network of its own, on a device, with everything that `state` holds.
 
         Raises:
             BackendUnavailable: the device, or the state's precision on it, cannot be had.
         """
         network = cls.__new__(cls)
-        network._allocate(state.spec, device, state.precision, state.seed)
+        network._allocate(state.spec, device, state.precision, state.seed, threads)
         network.set_parameters(state.weights, state.biases)
         network.preprocessing, network.target_scaler = state.preprocessing, state.target_scaler
         network.classes = state.classes
@@ -340,17 +345,17 @@ class Network:
         write_state(Path(path), self.state())
 
 
-def load(path: str | Path, device: str = "auto") -> Network:
+def load(path: str | Path, device: str = "auto", threads: int | None = None) -> Network:
     """The network of a file that `Network.save` wrote, on a device; its precision is the file's.
 
     Raises:
         ModelFileError: missing, damaged, or not such a file.
         BackendUnavailable: the device, or the file's precision on it, cannot be had.
     """
-    backend = get_backend(device)
+    get_backend(device, threads=threads)  # what is wrong with the device is no fault of the file
     state = read_state(Path(path))
     try:
-        precision_dtype(state.precision, backend)
-        return Network.from_state(state, device)
+        get_backend(device, state.precision, threads)
+        return Network.from_state(state, device, threads)
     except (InvalidInput, InvalidSetting) as error:
         raise ModelFileError(f"{path}: the model file is damaged: {error}") from None

@@ -59,6 +59,11 @@ class Schedule:
         """The learning rate of each step of one epoch: (steps_per_epoch,)."""
         return np.full(horizon.steps_per_epoch, lr)
 
+    @property
+    def stateless(self) -> bool:
+        """Whether the rates of an epoch depend on no earlier epoch's loss."""
+        return type(self).observe is Schedule.observe
+
     def observe(self, state: ScheduleState, loss: float) -> ScheduleState:
         """The state after an epoch that ended with this (validation) loss."""
         return state
@@ -143,6 +148,10 @@ class LinearWarmup(Schedule):
         passed = np.minimum(horizon.steps() / (self.epochs * horizon.steps_per_epoch), 1)
         factor = self.start_factor + (1 - self.start_factor) * passed
         return self.after.rates(lr, horizon, state) * factor
+
+    @property
+    def stateless(self) -> bool:
+        return self.after.stateless
 
     def observe(self, state: ScheduleState, loss: float) -> ScheduleState:
         return self.after.observe(state, loss)

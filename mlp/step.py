@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from mlp.backends.protocol import BATCH, LOSS_SUM, WEIGHT_SUM, Array, HostArray
+from mlp.backends.protocol import LOSS_SUM, WEIGHT_SUM, Array
 from mlp.backpropagation import OutputLoss, Tape, backward, forward, output_delta
 from mlp.errors import InvalidSetting
 from mlp.losses import Loss
@@ -119,15 +119,9 @@ class Step:
         weight = None if full.weight is None else full.weight[:rows]
         return Batch(full.index[:rows], full.tape.first(rows), full.target[:rows], weight)
 
-    def begin_epoch(self, order: HostArray, rates: Doubles) -> None:
-        """Sets the order of the rows (N,) and the rate of each step; clears the loss totals."""
-        backend = self.backend
-        backend.copy(backend.from_host(order, np.int64), self.order)
-        backend.copy(backend.from_host(rates, np.float64), self.rates)
-        backend.copy(backend.zeros((2,), np.float64), self.totals)
-        start = backend.to_host(self.counters)
-        start[BATCH] = -1
-        backend.copy(backend.from_host(start, np.int64), self.counters)
+    def begin_epoch(self, epoch: int, rates: Doubles) -> None:
+        """Shuffles the rows for an epoch (from 0), sets each step's rate, clears the totals."""
+        self.backend.begin_epoch(self.counters, self.totals, self.order, self.rates, epoch, rates)
 
     def run(self, start: int, stop: int) -> None:
         """Runs the steps of batches start, ..., stop - 1 of this epoch, one operation at a time."""

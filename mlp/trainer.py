@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from mlp import random
+from mlp.backends.protocol import Run
 from mlp.callbacks import AnyCallback, Callback, as_callbacks
 from mlp.errors import InvalidSetting, TrainingDiverged, require_in, require_positive_int
 from mlp.evaluation import Evaluator
@@ -23,6 +24,8 @@ from mlp.step import Regularization, Step
 
 # Steps run in slices of about this long, so that progress and interrupts get a turn in between.
 SLICE_SECONDS = 0.1
+# Learning rates that are laid out at once for several epochs.
+MOST_RATES = 100_000
 
 History = dict[str, list[float]]
 
@@ -54,8 +57,8 @@ class Trainer:
     Raises:
         InvalidSetting: an unknown name, a size that is not positive, a loss that does not fit.
 
-    The same seeds, data and settings give the same bits, on a given device and machine and number
-    of BLAS threads (a large product is shared out among them, and rounded accordingly). Two calls
+    The same seeds, data and settings give the same bits on a given machine, and on device "cpu" for
+    every number of threads; on "numpy" for a given number of BLAS threads. Two calls
     of `fit` on the same rows with a constant rate give the same as one with the sum of the epochs.
     """
 
@@ -95,6 +98,7 @@ class Trainer:
         self.schedule_state = self.schedule.start()
         self.step: Step | None = None
         self._slice = 1
+        self._epochs = 1
 
     def fit(
         self,
@@ -141,8 +145,12 @@ class Trainer:
                 hook.on_fit_start(self)
                 stack.callback(hook.on_fit_end, self)
             with self.network.backend.capture(step) as run:
+                alone = evaluate is None and not hooks and self.schedule.stateless
                 while self.epoch < self.last_epoch and self.stopped is None:
-                    self._run_epoch(step, run, evaluate, hooks)
+                    if alone:
+                        self._run_epochs(step, run)
+                    else:
+                        self._run_epoch(step, run, evaluate, hooks)
         return self.history
 
     def stop(self, reason: str) -> None:
@@ -179,30 +187,55 @@ class Trainer:
                 "the history holds one value per epoch"
             )
 
+    def _run_epochs(self, step: Step, run: Run) -> None:
+        """Epochs that nobody looks at in between, about a slice's worth at once."""
+        count = min(self._epochs, self.last_epoch - self.epoch)
+        if self._epochs == 1:
+            self._run_epoch(step, run, None, [])
+        else:
+            rates = np.stack([self._rates(self._horizon(step, i)) for i in range(count)])
+            sums = np.zeros((count, 2))
+            started = time.perf_counter()
+            run.epochs(self.epoch, rates, sums)
+            seconds = (time.perf_counter() - started) / count
+            for (total, weight), of_epoch in zip(sums.tolist(), rates, strict=True):
+                values = {"loss": total / weight if weight else math.nan}
+                self._require_finite("loss", values["loss"])
+                self._end_epoch(values, float(of_epoch[-1]), seconds)
+            self._require_finite_weights(step)
+        if self.history["seconds"][-1] * self._epochs < SLICE_SECONDS / 2:
+            self._epochs = min(2 * self._epochs, max(1, MOST_RATES // step.batches))
+        elif self.history["seconds"][-1] * self._epochs > SLICE_SECONDS * 2:
+            self._epochs = max(self._epochs // 2, 1)
+
+    def _horizon(self, step: Step, ahead: int = 0) -> Horizon:
+        return Horizon(self.epoch + ahead, self.last_epoch, step.batches, len(step.X))
+
     def _run_epoch(
-        self, step: Step, run: Any, evaluate: Evaluator | None, hooks: list[Callback]
+        self, step: Step, run: Run, evaluate: Evaluator | None, hooks: list[Callback]
     ) -> None:
-        horizon = Horizon(self.epoch, self.last_epoch, step.batches, len(step.X))
-        rates = self._rates(horizon)
-        step.begin_epoch(random.permutation(self.seed, self.epoch, len(step.X)), rates)
+        rates = self._rates(self._horizon(step))
+        step.begin_epoch(self.epoch, rates)
         seconds = self._run_slices(step, run, hooks)
         values = {"loss": step.mean_loss()}
         self._require_finite("loss", values["loss"])
-        # The loss was that of the weights before the last step.
-        weights = step.backend.to_host(self.network.parameters.flat)
-        self._require_finite("sum of the weights", float(weights.sum(dtype=np.float64)))
+        self._require_finite_weights(step)
         if evaluate is not None:
             result = evaluate()
             self._require_finite("validation loss", result.loss)
             values |= {"validation_loss": result.loss, "validation_score": result.score}
-        values |= {"learning_rate": float(rates[-1]), "seconds": seconds}
+        self._end_epoch(values, float(rates[-1]), seconds)
+        for hook in hooks:
+            hook.on_epoch_end(self)
+
+    def _end_epoch(self, values: dict[str, float], rate: float, seconds: float) -> None:
+        """Notes an epoch in the history, and shows the schedule its loss."""
+        values |= {"learning_rate": rate, "seconds": seconds}
         for key, value in values.items():
             self.history.setdefault(key, []).append(value)
         self.epoch += 1
         watched = values.get("validation_loss", values["loss"])
         self.schedule_state = self.schedule.observe(self.schedule_state, watched)
-        for hook in hooks:
-            hook.on_epoch_end(self)
 
     def _rates(self, horizon: Horizon) -> Doubles:
         rates = self.schedule.rates(self.optimizer.lr, horizon, self.schedule_state)
@@ -223,7 +256,12 @@ class Trainer:
                 "smaller learning rate, clip_norm, or inputs and targets of the size of 1"
             )
 
-    def _run_slices(self, step: Step, run: Any, hooks: list[Callback]) -> float:
+    def _require_finite_weights(self, step: Step) -> None:
+        # The loss was that of the weights before the last step.
+        weights = step.backend.to_host(self.network.parameters.flat)
+        self._require_finite("sum of the weights", float(weights.sum(dtype=np.float64)))
+
+    def _run_slices(self, step: Step, run: Run, hooks: list[Callback]) -> float:
         """Runs an epoch's steps; returns the seconds they took."""
         done, total = 0, 0.0
         while done < step.batches:

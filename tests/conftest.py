@@ -13,6 +13,20 @@ import pytest
 
 from mlp.backends import get_backend, unavailable_reason
 from mlp.backends.protocol import Backend
+from mlp.errors import BackendUnavailable
+
+
+def why_no_bfloat16() -> str | None:
+    """Why this processor's backend has no products of bfloat16, or None if it has."""
+    try:
+        get_backend("cpu", "bfloat16")
+    except BackendUnavailable as error:
+        return str(error)
+    return None
+
+
+NO_BFLOAT16 = why_no_bfloat16()
+needs_bfloat16 = pytest.mark.skipif(NO_BFLOAT16 is not None, reason=str(NO_BFLOAT16))
 
 NO_GPU = unavailable_reason("cuda")
 BACKENDS = ["numpy", "cpu", *([] if NO_GPU else [pytest.param("cuda", marks=pytest.mark.gpu)])]

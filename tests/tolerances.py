@@ -20,8 +20,29 @@ FLOAT64_RELATIVE = 1e-10
 DIFFERENCE_STEP = 1e-5
 DIFFERENCE_RELATIVE = 1e-8
 
+# The kernels' own exp, log and their kin: the largest error in units in the last place, in either
+# dtype. A little above what was found on far denser grids than the tests' (see elementary.py).
+ELEMENTARY_ULPS = {
+    "exp": 1.1,
+    "expm1": 1.3,
+    "tanh": 2.8,
+    "log1p": 1.4,
+    "log": 1.4,
+    "cdf": 4.2,
+    "density": 3.1,
+    "sigmoid": 2.6,
+    "softplus": 2.1,
+}
+
+# Where products are made of bfloat16, two numbers that float32 holds an ulp apart may round to
+# bfloat16 that are 2^-8 apart, and products of them are as far apart. That befalls few of an
+# array's elements, while a wrong rounding befalls all: so the whole array is compared.
+BFLOAT16_NORM = 2.0**-11
+
 # Bytes that Python objects of a step may take; the arrays of the allocation test are far larger.
 STEADY_STATE_BYTES = 4096
+# The same for the futures and locks with which a team of threads is started, once in a slice.
+TEAM_START_BYTES = 16384
 
 
 def bound(dtype: Any, terms: int, scale: float) -> float:
@@ -44,3 +65,12 @@ def assert_close(
         finite = expected[np.isfinite(expected)]
         scale = max(1.0, float(np.abs(finite).max(initial=0.0)))
     np.testing.assert_allclose(actual, expected, rtol=0, atol=bound(dtype, terms, scale))
+
+
+def assert_close_in_norm(actual: Any, expected: Any) -> None:
+    """`actual` differs from `expected` by a share of its norm that a few roundings may make."""
+    actual, expected = (np.asarray(array, np.float64) for array in (actual, expected))
+    assert actual.shape == expected.shape
+    assert np.isfinite(expected).all()
+    difference = np.linalg.norm(actual - expected) / (np.linalg.norm(expected) or 1.0)
+    assert difference <= BFLOAT16_NORM, f"the norm of the difference is {difference}"

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from mlp.backends.protocol import Backend
-from mlp.errors import BackendUnavailable, unknown_name
+from mlp.errors import BackendUnavailable, InvalidSetting, require_positive_int, unknown_name
 
 # name -> (module, class)
 _BACKENDS: dict[str, tuple[str, str]] = {
@@ -18,41 +18,54 @@ _BACKENDS: dict[str, tuple[str, str]] = {
     "cuda": ("mlp.backends.cupy", "CupyBackend"),
 }
 
-# precision -> (dtype of parameters and activations, backends that have it)
+# precision -> (dtype of parameters and activations, backends that have it where they can be used)
 _PRECISIONS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "float64": ("float64", ("numpy", "cpu")),
-    "float32": ("float32", ("numpy", "cpu")),
-    "tf32": ("float32", ()),
-    "bfloat16": ("float32", ()),
-    "float16": ("float32", ()),
+    "float64": ("float64", ("numpy", "cpu", "cuda")),
+    "float32": ("float32", ("numpy", "cpu", "cuda")),
+    "tf32": ("float32", ("cuda",)),
+    "bfloat16": ("float32", ("numpy", "cpu", "cuda")),
+    "float16": ("float32", ("cuda",)),
 }
+# Precisions whose matrix products round their operands, unlike everything else.
+_OF_PRODUCTS = ("tf32", "bfloat16", "float16")
 
 AUTO = ("cuda", "cpu")  # what "auto" prefers, and what it takes without
 DEVICES = ("auto", "cpu", "numpy", "cuda", "cuda:N")
 
 
-def get_backend(device: str) -> Backend:
-    """The backend of a device name; one instance per device.
+def get_backend(device: str, precision: str = "float32", threads: int | None = None) -> Backend:
+    """The backend of a device name; one instance per device and settings.
 
     Args:
         device: "cpu" (Numba), "numpy" (the reference), "cuda" or "cuda:N" (a GPU), or "auto": a
             usable GPU, else "cpu".
+        precision: a name that `precision_dtype` knows; it decides how matrix products are made.
+        threads: the most threads that "cpu" uses; None for as many as there are processors, or as
+            OMP_NUM_THREADS or NUMBA_NUM_THREADS say.
 
     Raises:
-        InvalidSetting: no such device name.
-        BackendUnavailable: the device cannot be used here; says why and what to do.
+        InvalidSetting: no such device or precision; threads below 1, or for another device.
+        BackendUnavailable: the device, or the precision on it, cannot be had; says why and what to
+            do.
     """
     if device == "auto":
         first, last = AUTO
-        return get_backend(first if unavailable_reason(first) is None else last)
+        chosen = first if unavailable_reason(first) is None else last
+        return get_backend(chosen, precision, threads)
     name, colon, number = str(device).partition(":")
     if name not in _BACKENDS or (colon and not (name == "cuda" and number.isdecimal())):
         raise unknown_name("device", device, DEVICES)
-    return _make(name, int(number or 0))
+    if threads is not None:
+        threads = require_positive_int("threads", threads)
+        if name != "cpu":
+            raise InvalidSetting(f"threads can be set for device 'cpu' alone, not for '{device}'")
+    _require_precision(precision, name)
+    products = precision if precision in _OF_PRODUCTS else None
+    return _make(name, int(number or 0), products, threads)
 
 
 @functools.cache
-def _make(name: str, number: int) -> Backend:
+def _make(name: str, number: int, products: str | None, threads: int | None) -> Backend:
     module, cls = _BACKENDS[name]
     try:
         make = getattr(importlib.import_module(module), cls)
@@ -60,7 +73,9 @@ def _make(name: str, number: int) -> Backend:
         raise BackendUnavailable(
             f"device '{name}' cannot be loaded: {error}; install fused-mlp with what it needs"
         ) from error
-    return cast(Backend, make(number) if name == "cuda" else make())
+    if name == "cuda":
+        return cast(Backend, make(number))
+    return cast(Backend, make(products, threads) if name == "cpu" else make(products))
 
 
 def unavailable_reason(name: str) -> str | None:
@@ -77,15 +92,30 @@ def available_backends() -> dict[str, str]:
     return {name: unavailable_reason(name) or "usable" for name in _BACKENDS}
 
 
-def precision_dtype(precision: str, backend: Backend) -> np.dtype[Any]:
-    """The dtype of parameters and activations; raises where the backend lacks the precision."""
-    have = [name for name, (_, where) in _PRECISIONS.items() if backend.name in where]
+def available_precisions(name: str) -> list[str]:
+    """The precisions that a backend has in this process; none where it cannot be used."""
+
+    def has(precision: str) -> bool:
+        try:
+            get_backend(name, precision)
+        except BackendUnavailable:
+            return False
+        return True
+
+    return [precision for precision in _PRECISIONS if has(precision)]
+
+
+def precision_dtype(precision: str) -> np.dtype[Any]:
+    """The dtype of parameters and activations."""
+    return np.dtype(_PRECISIONS[precision][0])
+
+
+def _require_precision(precision: str, name: str) -> None:
+    have = [known for known, (_, backends) in _PRECISIONS.items() if name in backends]
     if not isinstance(precision, str) or precision not in _PRECISIONS:
         raise unknown_name("precision", precision, have)
-    dtype, backends = _PRECISIONS[precision]
-    if backend.name not in backends:
+    if name not in _PRECISIONS[precision][1]:
         raise BackendUnavailable(
-            f"precision '{precision}' is not available on device '{backend.name}'; "
+            f"precision '{precision}' is not available on device '{name}'; "
             f"use one of: {', '.join(have)}"
         )
-    return np.dtype(dtype)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar, cast
 
+import numpy as np
 from numba.core.errors import NumbaError
 
-from mlp.backends.blas import fitting_threads
-from mlp.backends.numpy import HostMemory
-from mlp.backends.protocol import SEED, STEP, Array, Dropout, Steps
-from mlp.errors import InvalidInput, InvalidSetting
+from mlp.backends.numba_capture import CompiledSteps
+from mlp.backends.numba_predict import Predictor
+from mlp.backends.numpy import HostMemory, aligned_empty
+from mlp.backends.protocol import SEED, STEP, Array, Dropout, HostArray, Run
+from mlp.backends.threads import thread_limit
+from mlp.errors import BackendUnavailable, InvalidInput, InvalidSetting
 from mlp.random import dropout_threshold
 from mlp_kernels.cpu import dense, losses, optimizers
 from mlp_kernels.cpu.activations import ACTIVATIONS
+from mlp_kernels.cpu.pairs import pairs_type
+from mlp_kernels.cpu.product import SCRATCH_BYTES
+from mlp_kernels.cpu.units import Units, layer_units, loss_unit
 
 F = TypeVar("F", bound=Callable[..., None])
 
@@ -33,7 +39,7 @@ def _explained(operation: F) -> F:
         except KeyError as error:
             message = f"{operation.__name__}: the cpu backend has no {error}"
             raise InvalidSetting(message) from error
-        except (TypeError, ValueError, IndexError, NumbaError) as error:
+        except (AttributeError, TypeError, ValueError, IndexError, NumbaError) as error:
             raise InvalidInput(f"{operation.__name__}: {error}") from error
 
     return cast(F, call)
@@ -45,10 +51,67 @@ def _dropout_numbers(dropout: Dropout) -> tuple[int, float, int, int, int]:
     return dropout_threshold(dropout.rate), 1 / (1 - dropout.rate), dropout.layer, seed, step
 
 
+def _float(array: Array) -> np.dtype[Any]:
+    """The dtype of an array; raises TypeError where no kernel has it."""
+    dtype: np.dtype[Any] = np.dtype(array.dtype)
+    if dtype not in (np.float32, np.float64):
+        raise TypeError(f"a float32 or float64 array is needed, not {dtype}")
+    return dtype
+
+
+def _pairs_type() -> np.dtype[Any]:
+    """The type of packed pairs of bfloat16; raises BackendUnavailable."""
+    try:
+        return pairs_type()
+    except RuntimeError as error:
+        raise BackendUnavailable(
+            "precision 'bfloat16' needs a processor with AVX512-BF16 or AMX-BF16: this one has "
+            f"{error}; use precision 'float32'"
+        ) from error
+
+
+def _or_empty(state: Array | None, like: Array) -> Array:
+    return like[:0] if state is None else state
+
+
 class NumbaBackend(HostMemory):
-    """See `mlp.backends.protocol.Backend` for what each operation does."""
+    """See `mlp.backends.protocol.Backend` for what each operation does.
+
+    Args:
+        products: "bfloat16" for products of operands rounded to that; None for as they are.
+        threads: the most threads that captured steps and `predict` use; see `thread_limit`.
+
+    Raises:
+        BackendUnavailable: the processor has no instructions for such products that can be used.
+
+    Single operations run on the thread that calls them, holding the interpreter's lock.
+    """
 
     name = device = "cpu"
+
+    def __init__(self, products: str | None = None, threads: int | None = None) -> None:
+        self.threads = thread_limit(threads)
+        self._pairs = _pairs_type() if products == "bfloat16" else None
+        self._rooms: dict[tuple[str, np.dtype[Any]], Array] = {}
+
+    def _room(self, name: str, size: int, dtype: np.dtype[Any]) -> Array:
+        """An array of at least this size for intermediate results, kept for the next time."""
+        room = self._rooms.get((name, dtype))
+        if room is None or room.size < size:
+            room = self._rooms[name, dtype] = aligned_empty((size,), dtype)
+        return room
+
+    def _units(self, like: Array, dropout: Dropout | None = None) -> Units:
+        return layer_units(_float(like), self._packed(like), dropout is not None)
+
+    def _packed(self, like: Array) -> np.dtype[Any]:
+        """The type of packed operands."""
+        return _float(like) if self._pairs is None else self._pairs
+
+    def _scratch(self, like: Array) -> Array:
+        """Room for the packed operands of a product."""
+        dtype = self._packed(like)
+        return self._room("operands", SCRATCH_BYTES // dtype.itemsize, dtype)
 
     @_explained
     def gather_rows(self, X: Array, index: Array, out: Array) -> None:
@@ -69,7 +132,18 @@ class NumbaBackend(HostMemory):
     ) -> None:
         kept = a if saved is None else saved
         numbers = NO_DROPOUT if dropout is None else _dropout_numbers(dropout)
-        dense.linear_forward(x, W, b, ACTIVATIONS[activation], a, kept, kept is not a, *numbers)
+        dense.linear_forward(
+            x,
+            W,
+            b,
+            ACTIVATIONS[activation],
+            a,
+            kept,
+            kept is not a,
+            *numbers,
+            self._units(a, dropout),
+            self._scratch(a),
+        )
 
     @_explained
     def linear_delta(
@@ -83,17 +157,20 @@ class NumbaBackend(HostMemory):
         dropout: Dropout | None = None,
     ) -> None:
         numbers = NO_DROPOUT if dropout is None else _dropout_numbers(dropout)
-        dense.linear_delta(delta, W, saved, ACTIVATIONS[activation], out, db_prev, *numbers)
+        dense.linear_delta(
+            delta, W, saved, ACTIVATIONS[activation], out, db_prev, *numbers,
+            self._units(out, dropout), self._scratch(out),
+        )  # fmt: skip
 
     @_explained
     def linear_grads(self, x: Array, delta: Array, dW: Array, db: Array | None) -> None:
-        dense.linear_grads(x, delta, dW)
+        dense.linear_grads(x, delta, dW, self._units(dW), self._scratch(dW))
         if db is not None:
             dense.column_sums(delta, db)
 
     @_explained
     def activation_delta(self, gradient: Array, saved: Array, activation: str, out: Array) -> None:
-        dense.activation_delta(gradient, saved, ACTIVATIONS[activation], out)
+        dense.activation_delta(gradient, saved, ACTIVATIONS[activation], out, self._units(out))
 
     # --- loss -----------------------------------------------------------------------------------
 
@@ -108,11 +185,19 @@ class NumbaBackend(HostMemory):
         delta: Array,
         totals: Array,
     ) -> None:
-        code = losses.FORMS[form]
-        kernel = losses.class_loss if code < losses.FIRST_OF_VALUES else losses.values_loss
-        kernel(code, output, target, weight, parameter, delta, totals)
+        losses.loss(
+            losses.FORMS[form], output, target, weight, parameter, delta, totals,
+            self._room("losses", output.size + losses.ROOM * len(output), output.dtype),
+            self._room("values", len(output), np.dtype(np.float64)),
+            loss_unit(_float(output), target.ndim == 1),
+        )  # fmt: skip
 
     # --- update ---------------------------------------------------------------------------------
+
+    def _update(
+        self, rule: optimizers.Rule, parameters: Array, gradients: Array, scalars: Array, t: int
+    ) -> None:
+        optimizers.update(rule, parameters, gradients, scalars, t)
 
     @_explained
     def sgd(
@@ -127,10 +212,10 @@ class NumbaBackend(HostMemory):
         weight_decay: float,
         nesterov: bool,
     ) -> None:
-        optimizers.sgd(
-            parameters, gradients, velocity, scalars, counters,
-            momentum, dampening, weight_decay, nesterov,
-        )  # fmt: skip
+        rule = optimizers.Sgd(
+            _or_empty(velocity, parameters), momentum, dampening, weight_decay, nesterov
+        )
+        self._update(rule, parameters, gradients, scalars, int(counters[STEP]))
 
     @_explained
     def rmsprop(
@@ -146,10 +231,11 @@ class NumbaBackend(HostMemory):
         weight_decay: float,
         momentum: float,
     ) -> None:
-        optimizers.rmsprop(
-            parameters, gradients, square, mean, velocity, scalars,
+        rule = optimizers.Rmsprop(
+            square, _or_empty(mean, square), _or_empty(velocity, square),
             alpha, eps, weight_decay, momentum,
         )  # fmt: skip
+        self._update(rule, parameters, gradients, scalars, 0)
 
     @_explained
     def adagrad(
@@ -163,9 +249,8 @@ class NumbaBackend(HostMemory):
         weight_decay: float,
         eps: float,
     ) -> None:
-        optimizers.adagrad(
-            parameters, gradients, total, scalars, counters, lr_decay, weight_decay, eps
-        )
+        rule = optimizers.Adagrad(total, lr_decay, weight_decay, eps)
+        self._update(rule, parameters, gradients, scalars, int(counters[STEP]))
 
     @_explained
     def adam(
@@ -183,10 +268,10 @@ class NumbaBackend(HostMemory):
         weight_decay: float,
         decoupled: bool,
     ) -> None:
-        optimizers.adam(
-            parameters, gradients, m, v, v_max, scalars, counters,
-            beta1, beta2, eps, weight_decay, decoupled,
-        )  # fmt: skip
+        rule = optimizers.Adam(
+            m, v, _or_empty(v_max, v), beta1, beta2, eps, weight_decay, decoupled
+        )
+        self._update(rule, parameters, gradients, scalars, int(counters[STEP]))
 
     @_explained
     def lion(
@@ -199,7 +284,8 @@ class NumbaBackend(HostMemory):
         beta2: float,
         weight_decay: float,
     ) -> None:
-        optimizers.lion(parameters, gradients, m, scalars, beta1, beta2, weight_decay)
+        rule = optimizers.Lion(m, beta1, beta2, weight_decay)
+        self._update(rule, parameters, gradients, scalars, 0)
 
     @_explained
     def penalty(self, weights: Array, gradients: Array, l1: float, l2: float) -> None:
@@ -216,6 +302,19 @@ class NumbaBackend(HostMemory):
     # --- control --------------------------------------------------------------------------------
 
     @_explained
+    def begin_epoch(
+        self,
+        counters: Array,
+        totals: Array,
+        order: Array,
+        rates: Array,
+        epoch: int,
+        new_rates: HostArray,
+    ) -> None:
+        room = self._room("keys", 3 * order.size + 4, np.dtype(np.int64))
+        optimizers.begin_epoch(counters, totals, order, rates, epoch, new_rates, room)
+
+    @_explained
     def begin_step(
         self,
         counters: Array,
@@ -227,9 +326,24 @@ class NumbaBackend(HostMemory):
     ) -> None:
         optimizers.begin_step(counters, rates, scalars, order, index, batch_size)
 
-    @contextmanager
-    def capture(self, steps: Steps) -> Iterator[Callable[[int, int], None]]:
-        import scipy.linalg.cython_blas  # noqa: F401 - Numba's BLAS, to be loaded to be limited
+    def predictor(self, layers: Sequence[Any], flat: Array) -> Callable[[Array, Array], None]:
+        return Predictor(layers, flat, self.threads, self._packed(flat))
 
-        with fitting_threads(steps):
-            yield steps.run
+    def capture(self, steps: Any) -> AbstractContextManager[Run]:
+        packed = self._packed(steps.flat.parameters)
+        return nullcontext(CompiledSteps(steps, self._rule(steps), self.threads, packed))
+
+    def _rule(self, steps: Any) -> optimizers.Rule:
+        """The update that the steps' optimizer asks of a backend."""
+        reader = _RuleReader()
+        steps.optimizer.update(reader, steps.flat, steps.state)
+        return reader.rule
+
+
+class _RuleReader(NumbaBackend):
+    """Notes which update it is asked for, and does not do it."""
+
+    rule: optimizers.Rule
+
+    def _update(self, rule: optimizers.Rule, *_: Any) -> None:
+        self.rule = rule

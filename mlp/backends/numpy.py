@@ -5,7 +5,8 @@ What it computes in float64 is the truth that all other backends are tested agai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,8 +25,10 @@ from mlp.backends.protocol import (
     STEP,
     WEIGHT_SUM,
     Array,
+    Backend,
     Dropout,
     HostArray,
+    Run,
     Steps,
 )
 from mlp.losses import FORMS
@@ -33,7 +36,7 @@ from mlp.losses import FORMS
 
 def aligned_empty(shape: tuple[int, ...], dtype: Any) -> HostArray:
     """An array on the host whose first byte is aligned to 256."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     raw = np.empty(size + ALIGNMENT, dtype=np.uint8)
     offset = -raw.ctypes.data % ALIGNMENT
     aligned: HostArray = raw[offset : offset + size].view(dtype).reshape(shape)
@@ -56,6 +59,11 @@ class HostMemory:
         result[...] = array
         return result
 
+    def borrow(self, array: HostArray, dtype: Any) -> Array:
+        if array.dtype == dtype and array.flags.carray:
+            return array
+        return self.from_host(array, dtype)
+
     def to_host(self, array: Array) -> HostArray:
         return np.array(array)
 
@@ -67,9 +75,17 @@ class HostMemory:
 
 
 class NumpyBackend(HostMemory):
-    """See `mlp.backends.protocol.Backend` for what each operation does."""
+    """See `mlp.backends.protocol.Backend` for what each operation does.
+
+    Args:
+        products: "bfloat16" rounds the operands of matrix products to that; None for as they are.
+    """
 
     name = device = "numpy"
+    threads = 1
+
+    def __init__(self, products: str | None = None) -> None:
+        self._operand = bfloat16_rounded if products == "bfloat16" else _as_it_is
 
     def gather_rows(self, X: Array, index: Array, out: Array) -> None:
         np.take(X, index, axis=0, out=out)
@@ -87,7 +103,7 @@ class NumpyBackend(HostMemory):
         dropout: Dropout | None = None,
     ) -> None:
         g = get_activation(activation)
-        z = x @ W + b
+        z = self._operand(x) @ self._operand(W) + b
         output = g.forward(z)
         if saved is not None:
             saved[...] = z if g.saves == "z" else output
@@ -103,14 +119,14 @@ class NumpyBackend(HostMemory):
         db_prev: Array,
         dropout: Dropout | None = None,
     ) -> None:
-        gradient = delta @ W.T
+        gradient = self._operand(delta) @ self._operand(W).T
         if dropout is not None:
             gradient *= dropout_factor(dropout, gradient)
         out[...] = activation_backward(activation, gradient, saved)
         db_prev[...] = out.sum(axis=0)
 
     def linear_grads(self, x: Array, delta: Array, dW: Array, db: Array | None) -> None:
-        dW[...] = x.T @ delta
+        dW[...] = self._operand(x).T @ self._operand(delta)
         if db is not None:
             db[...] = delta.sum(axis=0)
 
@@ -259,6 +275,20 @@ class NumpyBackend(HostMemory):
 
     # --- control --------------------------------------------------------------------------------
 
+    def begin_epoch(
+        self,
+        counters: Array,
+        totals: Array,
+        order: Array,
+        rates: Array,
+        epoch: int,
+        new_rates: HostArray,
+    ) -> None:
+        counters[BATCH] = -1
+        totals[...] = 0
+        rates[...] = new_rates
+        order[...] = random.permutation(int(counters[SEED]), epoch, len(order))
+
     def begin_step(
         self,
         counters: Array,
@@ -275,15 +305,56 @@ class NumpyBackend(HostMemory):
         first = counters[BATCH] * batch_size
         index[...] = order[first : first + len(index)]
 
-    @contextmanager
-    def capture(self, steps: Steps) -> Iterator[Callable[[int, int], None]]:
-        def run(start: int, stop: int) -> None:
-            # A diverging run is reported once, by its loss, not by a warning per operation.
-            with np.errstate(over="ignore", invalid="ignore"):
-                steps.run(start, stop)
+    def predictor(self, layers: Sequence[Any], flat: Array) -> Callable[[Array, Array], None]:
+        def predict(x: Array, out: Array) -> None:
+            a = x
+            for layer in layers:
+                z = self._operand(a) @ self._operand(layer.W) + layer.b
+                a = get_activation(layer.activation).forward(z)
+            out[...] = a
 
+        return predict
+
+    @contextmanager
+    def capture(self, steps: Steps) -> Iterator[Run]:
         with fitting_threads(steps):
-            yield run
+            yield StepByStep(self, steps)
+
+
+class StepByStep:
+    """The steps themselves, one after another."""
+
+    def __init__(self, backend: Backend, steps: Steps) -> None:
+        self._backend, self._steps = backend, steps
+
+    def __call__(self, start: int, stop: int) -> None:
+        # A diverging run is reported once, by its loss, not by a warning per operation.
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._steps.run(start, stop)
+
+    def epochs(self, first: int, rates: HostArray, sums: HostArray) -> None:
+        for i, of_epoch in enumerate(rates):
+            self._steps.begin_epoch(first + i, of_epoch)
+            self(0, len(of_epoch))
+            sums[i] = self._backend.to_host(self._steps.totals)
+
+
+def bfloat16_rounded(x: HostArray) -> HostArray:
+    """Float32 numbers rounded to 8 significant bits, ties to even, and still float32.
+
+    A bfloat16 is the upper half of a float32: half of the last place that stays is added, and what
+    is below it cleared.
+    """
+    bits = np.ascontiguousarray(x).view(np.uint32)
+    rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) & np.uint32(
+        0xFFFF0000
+    )
+    result: HostArray = np.where(np.isnan(x), x, rounded.view(np.float32))
+    return result
+
+
+def _as_it_is(x: HostArray) -> HostArray:
+    return x
 
 
 def dropout_factor(dropout: Dropout, like: HostArray) -> HostArray:

@@ -19,7 +19,7 @@ The order (N,) int64 of an epoch's rows is an array, too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -55,21 +55,42 @@ class Dropout:
 class Steps(Protocol):
     """What `capture` takes: training steps that can be run by their number in the epoch.
 
-    `mlp.step.Step` is one; a backend that compiles or records steps reads its attributes.
+    `mlp.step.Step` is the one there is. A backend that compiles or records steps reads its other
+    attributes, too.
     """
 
     @property
     def largest_product(self) -> int:
         """FLOPs of the largest matrix product in a step."""
 
+    def begin_epoch(self, epoch: int, rates: Any) -> None:
+        """Shuffle the rows for an epoch, and set the rates of its steps."""
+
+    totals: Array
+
     def run(self, start: int, stop: int) -> None:
         """Run the steps of batches start, ..., stop - 1 of the current epoch."""
+
+
+class Run(Protocol):
+    """What a captured step is: a function, and the same for whole epochs."""
+
+    def __call__(self, start: int, stop: int) -> None:
+        """What `Steps.run` does."""
+
+    def epochs(self, first: int, rates: HostArray, sums: HostArray) -> None:
+        """`begin_epoch` and all steps, for epochs first, first + 1, ...
+
+        rates (E, batches) float64 are those of each epoch's steps; sums (E, 2) float64 receives
+        each epoch's totals. Waits for the device.
+        """
 
 
 class Backend(Protocol):
     """One kind of device, and the operations on its arrays."""
 
     name: str
+    threads: int  # the most that it uses by itself
     device: str  # as `get_backend` takes it: the name, and the number where there are several
 
     # --- memory ---------------------------------------------------------------------------------
@@ -82,6 +103,9 @@ class Backend(Protocol):
 
     def from_host(self, array: HostArray, dtype: Any) -> Array:
         """A device copy of a host array, converted to `dtype`."""
+
+    def borrow(self, array: HostArray, dtype: Any) -> Array:
+        """`from_host` for reading only: may be the host array itself, if the device can use it."""
 
     def to_host(self, array: Array) -> HostArray:
         """A host copy; waits for the device."""
@@ -241,6 +265,20 @@ class Backend(Protocol):
 
     # --- control --------------------------------------------------------------------------------
 
+    def begin_epoch(
+        self,
+        counters: Array,
+        totals: Array,
+        order: Array,
+        rates: Array,
+        epoch: int,
+        new_rates: HostArray,
+    ) -> None:
+        """counters[BATCH] = -1, totals = 0, rates = new_rates, and the order of this epoch.
+
+        order (N,) int64 receives `mlp.random.permutation` of counters[SEED] and the epoch.
+        """
+
     def begin_step(
         self,
         counters: Array,
@@ -257,12 +295,20 @@ class Backend(Protocol):
         counters[BATCH] = -1, so that its first step is batch 0.
         """
 
-    def capture(self, steps: Steps) -> AbstractContextManager[Callable[[int, int], None]]:
-        """A context whose value, a function of (start, stop), does what `steps.run` does.
+    def predictor(self, layers: Sequence[Any], flat: Array) -> Callable[[Array, Array], None]:
+        """A function of (x, out) that writes the outputs (N, O) of rows x (N, I) to out.
 
-        It does so as cheaply as can be: NumPy runs `steps.run` itself, others may record or compile
-        the steps; what they make is held equal to the reference step by step. What a recording
-        holds (arrays, threads) it holds until the context ends.
+        `layers` are `mlp.backpropagation.Layer`s, whose dropout is not applied, and `flat` is the
+        buffer that their W and b are views of. The function goes on reading these, whose numbers
+        may change from call to call.
+        """
+
+    def capture(self, steps: Steps) -> AbstractContextManager[Run]:
+        """A context whose value runs the steps as cheaply as can be.
+
+        NumPy runs `steps.run` itself, others may record or compile the steps; what they make is
+        held equal to the reference step by step. What a recording holds (arrays, threads) it holds
+        until the context ends.
         """
 
     def synchronize(self) -> None:

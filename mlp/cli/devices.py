@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from mlp.backends import AUTO, available_backends
+from mlp.backends import AUTO, available_backends, available_precisions, get_backend
 from mlp.cli.output import json_option, print_json
 
 TITLES = {"numpy": "NumPy reference", "cpu": "Numba kernels", "cuda": "CUDA kernels through CuPy"}
@@ -20,10 +20,12 @@ def devices(as_json: bool) -> None:
     """Show which devices can be used here, and why the others cannot."""
     backends = available_backends()
     libraries = _libraries()
-    found = {
+    found: dict[str, Any] = {
         "devices": backends,
         "auto": next((name for name in AUTO if backends[name] == "usable"), None),
+        "precisions": {name: available_precisions(name) for name in backends},
         "cores": os.cpu_count(),
+        "threads": get_backend("cpu").threads if backends["cpu"] == "usable" else None,
         "libraries": libraries,
     }
     if as_json:
@@ -31,16 +33,16 @@ def devices(as_json: bool) -> None:
         return
     width = max(map(len, TITLES.values()))
     for name, state in backends.items():
-        click.echo(f"{name:<6} {TITLES[name]:<{width}}  {state}")
+        about = ", ".join([state, *found["precisions"][name]])
+        click.echo(f"{name:<6} {TITLES[name]:<{width}}  {about}")
     click.echo(f"auto   = {found['auto'] or 'none of them'}")
-    click.echo(f"{found['cores']} CPU cores")
+    click.echo(f"{found['cores']} CPU cores, {found['threads']} threads for cpu")
     for library in libraries:
         click.echo("{library} {version} in {folder}, {threads} threads".format(**library))
 
 
 def _libraries() -> list[dict[str, Any]]:
-    """The linear-algebra libraries that the backends call, with their thread counts."""
-    import scipy.linalg  # noqa: F401 - Numba's BLAS, which is only listed once it is loaded
+    """The linear-algebra libraries that the NumPy reference calls, with their thread counts."""
     from threadpoolctl import threadpool_info
 
     return [

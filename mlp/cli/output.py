@@ -25,6 +25,14 @@ def device_option(command: Command) -> Command:
     )(command)
 
 
+def threads_option(command: Command) -> Command:
+    return click.option(
+        "--threads",
+        type=int,
+        help="Most threads on the CPU; no result depends on it. [default: all]",
+    )(command)
+
+
 def json_option(command: Command) -> Command:
     return click.option(
         "--json", "as_json", is_flag=True, help="Print one JSON object on stdout and nothing else."

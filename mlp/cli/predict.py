@@ -18,6 +18,7 @@ from mlp.cli.output import (
     print_json,
     say,
     short,
+    threads_option,
     write_result,
 )
 from mlp.data.arrays import as_rows
@@ -34,16 +35,23 @@ from mlp.network import Network, load
 @click.option("--out", type=click.Path(path_type=Path), help="Write CSV here instead of stdout.")
 @overwrite_option
 @device_option
+@threads_option
 @json_option
 def predict(
-    model: Path, data: str | None, out: Path | None, overwrite: bool, device: str, as_json: bool
+    model: Path,
+    data: str | None,
+    out: Path | None,
+    overwrite: bool,
+    device: str,
+    threads: int | None,
+    as_json: bool,
 ) -> None:
     """Predict with MODEL for the raw rows of DATA, one line of CSV per row.
 
     DATA is a bundled data set or a .npz file with X; by default the bundled data set that the model
     was trained on. If it has y, the score against it is reported too.
     """
-    network = load(model, device)
+    network = load(model, device, threads)
     found = data_for(network, model, data, need_target=False)
     rows = as_rows(found.X, network.spec.inputs, f"{found.name}: X")
     predictions = network.predict(rows)

@@ -15,7 +15,14 @@ from mlp.activations import ACTIVATIONS
 from mlp.backends import unavailable_reason
 from mlp.callbacks import BestWeights, EarlyStopping
 from mlp.cli import plan
-from mlp.cli.output import device_option, json_option, overwrite_option, print_json, say
+from mlp.cli.output import (
+    device_option,
+    json_option,
+    overwrite_option,
+    print_json,
+    say,
+    threads_option,
+)
 from mlp.cli.progress import Lines, LiveBar
 from mlp.cli.run_folder import RunFolder
 from mlp.cli.summary import measure, print_summary
@@ -72,7 +79,10 @@ HIDDEN = [name for name in ACTIVATIONS if name != "softmax"]
     help="Stop this many epochs after the best; 0: never.",
 )
 @device_option
-@click.option("--precision", default="float32", show_default=True, help="float32 or float64.")
+@click.option(
+    "--precision", default="float32", show_default=True, help="float32, float64 or bfloat16."
+)
+@threads_option
 @click.option("--seed", default=0, show_default=True, help="Same seed, same model file.")
 @click.option("--raw", is_flag=True, help="Do not standardise features and target values.")
 @click.option(
@@ -155,6 +165,7 @@ def _prepare(options: dict[str, Any]) -> plan.Job:
         device=options["device"],
         precision=options["precision"],
         seed=options["seed"],
+        threads=options["threads"],
     )
     network.classes = target.classes
     network.metadata = {"data": data.name}

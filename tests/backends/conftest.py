@@ -60,6 +60,12 @@ def exact(values) -> np.ndarray:
     return np.asarray(values).astype(np.float32).astype(np.float64)
 
 
+def in_bfloat16(values) -> np.ndarray:
+    """Numbers rounded to 8 significant bits, ties to even; of any size, as in float64."""
+    fraction, exponent = np.frexp(values)
+    return np.ldexp(np.rint(fraction * 256) / 256, exponent)
+
+
 @pytest.fixture
 def device(backend: Backend, precision: np.dtype) -> Device:
     return Device(backend, precision)
@@ -74,3 +80,19 @@ def truth() -> Device:
 @pytest.fixture
 def draw() -> Draw:
     return Draw(7)
+
+
+class AsManyAsAllowed:
+    """In place of `ThreadChoice`, which goes by the clock."""
+
+    def __init__(self, limit, flops):
+        self.limit = limit
+
+    def run(self, run, start, stop, size=1):
+        run(start, stop, self.limit)
+
+
+@pytest.fixture
+def as_many_threads_as_allowed(monkeypatch) -> None:
+    """Captured steps run on `Network(threads=...)` threads, never fewer."""
+    monkeypatch.setattr("mlp.backends.threads.ThreadChoice", AsManyAsAllowed)

@@ -1,26 +1,32 @@
-"""Every operation of the contract once, on the compiled backend, in float32.
+"""Every operation of the contract once, on the compiled backend, in float32; captured steps, too.
 
 Run as a program, it prints how many kernels were compiled and how many came from the cache.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 from collections.abc import Callable, Iterator
 from types import ModuleType
 
 import numpy as np
 
+import mlp
+import mlp_kernels.cpu
 from mlp.backends.numba import NumbaBackend
 from mlp.backends.protocol import Dropout
+from mlp.losses import get_loss
+from mlp.step import Regularization, Step
+from mlp_kernels.cpu import compiler
 
 B, I, O, P = 128, 96, 64, 128 * 96  # noqa: E741
 
 
 def kernel_modules() -> list[ModuleType]:
-    from mlp_kernels.cpu import activations, dense, losses, optimizers, philox
-
-    return [activations, dense, losses, optimizers, philox]
+    names = [module.name for module in pkgutil.iter_modules(mlp_kernels.cpu.__path__)]
+    return [importlib.import_module(f"mlp_kernels.cpu.{name}") for name in names]
 
 
 def dispatchers() -> Iterator[tuple[ModuleType, str, Callable]]:
@@ -50,7 +56,9 @@ def operations() -> list[Callable[[], None]]:
     counters, rates, scalars = np.array([1, 1, -1]), np.full(100, 1e-3), np.ones(2)
     order = cpu.from_host(rng.permutation(100 * B) % 500, np.int64)
     dropout = Dropout(0.5, 0, counters)
+    epoch_order, epoch_rates = cpu.zeros((5 * B,), np.int64), np.zeros(5)
     return [
+        lambda: cpu.begin_epoch(counters, totals, epoch_order, epoch_rates, 3, np.ones(5)),
         lambda: cpu.begin_step(counters, rates, scalars, order, index, B),
         lambda: cpu.gather_rows(X, index, x),
         lambda: cpu.gather_rows(labels, index, y),
@@ -78,12 +86,41 @@ def operations() -> list[Callable[[], None]]:
     ]
 
 
+def training_step() -> Step:
+    """A step with all that one can have, on 300 rows, the last batch smaller than the others."""
+    layers = [mlp.Dense(96, "gelu", dropout=0.2), mlp.Dense(64, "relu"), mlp.Dense(8, "softmax")]
+    network = mlp.Network(50, layers, device="cpu", threads=2)
+    X = network.rows_to_device(np.random.default_rng(0).normal(size=(300, 50)))
+    y = network.backend.from_host(np.arange(300) % 8, np.int64)
+    weight = network.weight_to_device(np.linspace(0.5, 1.5, 300), 300)
+    terms = Regularization(l1=1e-4, l2=1e-4, weight_decay=0.01, clip_norm=1.0)
+    loss = get_loss("cross_entropy")
+    return Step(network, loss, mlp.Adam(), terms, B // 2, X, y, weight, seed=0)
+
+
+def whole_runs() -> list[Callable[[], None]]:
+    """A captured epoch, and a prediction."""
+    step = training_step()
+    rates = np.full(step.batches, 1e-3)
+    network = step.network
+    out = network.backend.empty((300, 8), np.float32)
+    predict = network.backend.predictor(network.layers(), network.parameters.flat)
+    captured = step.backend.capture(step).__enter__()
+
+    def epoch() -> None:
+        step.begin_epoch(1, rates)
+        captured(0, step.batches)
+
+    return [epoch, lambda: predict(step.X, out)]
+
+
 def main() -> None:
-    for operation in operations():
+    for operation in [*operations(), *whole_runs()]:
         operation()
     stats = [kernel.stats for _, _, kernel in dispatchers()]
-    compiled = sum(sum(s.cache_misses.values()) for s in stats)
-    loaded = sum(sum(s.cache_hits.values()) for s in stats)
+    from_cache = [unit.cache_hits for unit in compiler._LIVING]
+    compiled = sum(sum(s.cache_misses.values()) for s in stats) + from_cache.count(0)
+    loaded = sum(sum(s.cache_hits.values()) for s in stats) + sum(from_cache)
     print(json.dumps({"compiled": compiled, "loaded": loaded}))
 
 

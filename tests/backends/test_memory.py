@@ -74,10 +74,12 @@ class Recorder:
         self.ran += range(start, stop)
 
 
-def test_captured_steps_run_the_same_batches(backend):
+def test_the_reference_captures_steps_as_they_are():
+    """What other backends make of them is in test_capture.py."""
+    from mlp.backends import get_backend
+
     steps = Recorder()
-    with backend.capture(steps) as captured:
+    with get_backend("numpy").capture(steps) as captured:
         captured(0, 3)
         captured(3, 4)
-        backend.synchronize()
     assert steps.ran == [0, 1, 2, 3]

@@ -8,8 +8,16 @@ import numpy as np
 import pytest
 
 from mlp.activations import ACTIVATIONS, activation_backward
+from mlp.backends import get_backend
+from mlp.backends.numpy import bfloat16_rounded
 from mlp.losses import FORMS
-from tests.tolerances import DIFFERENCE_RELATIVE, DIFFERENCE_STEP, FLOAT64_RELATIVE
+from tests.backends.conftest import exact, in_bfloat16
+from tests.tolerances import (
+    DIFFERENCE_RELATIVE,
+    DIFFERENCE_STEP,
+    FLOAT64_RELATIVE,
+    assert_close,
+)
 
 Z = np.array([-30.0, -5.3, -1.7, -0.6, -0.01, 0.02, 0.4, 1.1, 2.9, 6.2, 30.0])
 
@@ -135,3 +143,32 @@ def test_labels_are_rows_with_a_single_one(form, draw):
         FORMS[form](output, labels, 0.2), FORMS[form](output, np.eye(3)[labels], 0.2), strict=True
     ):
         np.testing.assert_array_equal(by_label, by_row)
+
+
+def test_bfloat16_is_rounded_to_nearest_even():
+    ties = 1 + np.arange(65) * 2.0**-10
+    numbers = exact([*ties, *-ties, *Z, 0.0, 255.5, 3e38, 1e-30])
+    rounded = bfloat16_rounded(numbers.astype(np.float32))
+    assert rounded.dtype == np.float32
+    np.testing.assert_array_equal(rounded, in_bfloat16(numbers))
+    beyond = np.array([np.nan, np.inf, -np.inf, np.finfo(np.float32).max], np.float32)
+    np.testing.assert_array_equal(bfloat16_rounded(beyond), [np.nan, np.inf, -np.inf, np.inf])
+
+
+def test_products_of_bfloat16_round_their_operands_alone():
+    rng = np.random.default_rng(0)
+    x, W, delta = (rng.standard_normal(shape) for shape in ((5, 4), (4, 3), (5, 3)))
+    x, W, delta = (array.astype(np.float32) for array in (x, W, delta))
+    b = rng.standard_normal(3).astype(np.float32)
+    backend = get_backend("numpy", "bfloat16")
+    a, dx, dW, db, dx_sum = (
+        np.empty(shape, np.float32) for shape in ((5, 3), (5, 4), (4, 3), 3, 4)
+    )
+    backend.linear_forward(x, W, b, "identity", a, None)
+    backend.linear_delta(delta, W, x, "identity", dx, dx_sum)
+    backend.linear_grads(x, delta, dW, db)
+    assert_close(a, in_bfloat16(x) @ in_bfloat16(W) + b, np.float32, terms=4)
+    assert_close(dx, in_bfloat16(delta) @ in_bfloat16(W).T, np.float32, terms=4)
+    assert_close(dW, in_bfloat16(x).T @ in_bfloat16(delta), np.float32, terms=4)
+    assert_close(db, delta.sum(axis=0), np.float32, terms=4)
+    assert_close(dx_sum, dx.sum(axis=0), np.float32, terms=4)

@@ -39,7 +39,7 @@ MISTAKES = [
     ("train iris --precision float23", USAGE, "did you mean 'float32'?"),
     ("train iris --device gpu", USAGE, "unknown device 'gpu'"),
     ("train iris --device cuda", FAILURE, "use device='cpu'"),
-    ("train iris --precision bfloat16", FAILURE, "not available on device"),
+    ("train iris --precision float16", FAILURE, "not available on device"),
     ("train iris --hidden 8,0", USAGE, "--hidden must be a positive whole number, not 0"),
     ("train iris --hidden 8,x", USAGE, "--hidden takes widths"),
     ("train iris --epochs 0", USAGE, "epochs must be a positive whole number"),

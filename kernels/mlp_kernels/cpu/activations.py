@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 from mlp_kernels.cpu.compiler import Floats, kernel
+from mlp_kernels.cpu.elementary import exp, expm1, log1p, normal, tanh
 
 # g' is written from a = g(z) up to TANH, and from z from GELU on.
 IDENTITY, RELU, LEAKY_RELU, ELU, SELU, SIGMOID, TANH, SOFTPLUS, SOFTMAX = range(9)
@@ -36,53 +37,45 @@ LEAKY_SLOPE = 0.01
 SELU_ALPHA = 1.6732632423543772848170429916717
 SELU_SCALE = 1.0507009873554804934193349852946
 GELU_TANH_CUBIC = 0.044715
-SQRT_HALF = math.sqrt(0.5)
 SQRT_TWO_OVER_PI = math.sqrt(2 / math.pi)
-DENSITY_AT_0 = 1 / math.sqrt(2 * math.pi)
 
 
-@kernel()
+@kernel(forceinline=True)
 def sigmoid(z: Any) -> Any:
     # exp of a non-positive number only, so that nothing overflows on either side.
     T = type(z)
-    e = math.exp(-abs(z))
-    return (T(1) if z >= T(0) else e) / (T(1) + e)
+    e = exp(-abs(z))
+    return (e if z < T(0) else T(1)) / (T(1) + e)
 
 
-@kernel()
+@kernel(forceinline=True)
 def softplus(z: Any) -> Any:
     T = type(z)
-    return (z if z > T(0) else T(0)) + math.log1p(math.exp(-abs(z)))
+    return (T(0) if z < T(0) else z) + log1p(exp(-abs(z)))
 
 
-@kernel()
-def normal_cdf(z: Any) -> Any:
-    # erfc keeps the relative precision of the left tail, which 1 + erf cancels away.
-    T = type(z)
-    return T(0.5) * math.erfc(-z * T(SQRT_HALF))
-
-
-@kernel()
+@kernel(forceinline=True)
 def gelu_slope(z: Any) -> Any:
+    cdf, density = normal(z)
+    return cdf + z * density
+
+
+@kernel(forceinline=True)
+def gelu_tanh_gate(z: Any) -> Any:
+    """(1 + tanh(u)) / 2 = sigmoid(2 u), which does not cancel for negative u."""
     T = type(z)
-    return normal_cdf(z) + z * math.exp(T(-0.5) * z * z) * T(DENSITY_AT_0)
+    return sigmoid(T(2 * SQRT_TWO_OVER_PI) * (z + T(GELU_TANH_CUBIC) * z * z * z))
 
 
-@kernel()
-def gelu_tanh_inner(z: Any) -> Any:
-    T = type(z)
-    return math.tanh(T(SQRT_TWO_OVER_PI) * (z + T(GELU_TANH_CUBIC) * z * z * z))
-
-
-@kernel()
+@kernel(forceinline=True)
 def gelu_tanh_slope(z: Any) -> Any:
     T = type(z)
-    t = gelu_tanh_inner(z)
-    inner_slope = T(SQRT_TWO_OVER_PI) * (T(1) + T(3 * GELU_TANH_CUBIC) * z * z)
-    return T(0.5) * (T(1) + t) + T(0.5) * z * (T(1) - t * t) * inner_slope
+    s = gelu_tanh_gate(z)
+    inner_slope = T(2 * SQRT_TWO_OVER_PI) * (T(1) + T(3 * GELU_TANH_CUBIC) * z * z)
+    return s + z * (s * (T(1) - s)) * inner_slope
 
 
-@kernel()
+@kernel(forceinline=True)
 def silu_slope(z: Any) -> Any:
     T = type(z)
     s = sigmoid(z)
@@ -90,29 +83,52 @@ def silu_slope(z: Any) -> Any:
 
 
 @kernel()
-def softmax(z: Floats, width: int) -> None:
-    """Each row of z to probabilities; shifting a row by its largest entry changes nothing."""
-    for start in range(0, z.size, width):
-        top = z[start]
-        for k in range(start, start + width):
-            top = max(top, z[k])
-        total = z.dtype.type(0)
-        for k in range(start, start + width):
-            z[k] = math.exp(z[k] - top)
-            total += z[k]
-        for k in range(start, start + width):
-            z[k] /= total
+def largest(row: Floats) -> Any:
+    """The largest entry; where there is a NaN, any."""
+    # In four chains: a comparison has to wait for the one before it in its chain.
+    quarter = row.size // 4
+    a = b = c = d = row[0]
+    for k in range(quarter):
+        a, b = max(a, row[k]), max(b, row[quarter + k])
+        c, d = max(c, row[2 * quarter + k]), max(d, row[3 * quarter + k])
+    for k in range(4 * quarter, row.size):
+        a = max(a, row[k])
+    return max(max(a, b), max(c, d))
 
 
 @kernel()
+def exponentials(z: Floats) -> None:
+    for j in range(z.size):
+        z[j] = exp(z[j])
+
+
+@kernel(fastmath={"reassoc"})  # lets the sum run in vector lanes; NaN and infinity stay
+def softmax(z: Floats, width: int) -> None:
+    """Each row of z to probabilities; shifting a row by its largest entry changes nothing."""
+    for start in range(0, z.size, width):
+        row = z[start : start + width]
+        top = largest(row)
+        for k in range(width):
+            row[k] -= top
+    exponentials(z)
+    for start in range(0, z.size, width):
+        row, total = z[start : start + width], z.dtype.type(0)
+        for k in range(width):
+            total += row[k]
+        for k in range(width):
+            row[k] /= total
+
+
+@kernel(fastmath={"reassoc"})
 def softmax_derive(gradient: Floats, a: Floats, width: int) -> None:
     """Softmax's Jacobian applied: gradient = a * (gradient - sum_j gradient_j a_j) in each row."""
     for start in range(0, gradient.size, width):
+        g, p = gradient[start : start + width], a[start : start + width]
         inner = gradient.dtype.type(0)
-        for k in range(start, start + width):
-            inner += gradient[k] * a[k]
-        for k in range(start, start + width):
-            gradient[k] = a[k] * (gradient[k] - inner)
+        for k in range(width):
+            inner += g[k] * p[k]
+        for k in range(width):
+            g[k] = p[k] * (g[k] - inner)
 
 
 @kernel()
@@ -127,16 +143,18 @@ def activate(code: int, z: Floats, width: int) -> None:
             z[j] = z[j] if z[j] > T(0) else T(LEAKY_SLOPE) * z[j]
     elif code == ELU:
         for j in range(z.size):
-            z[j] = z[j] if z[j] > T(0) else math.expm1(z[j])
+            below = expm1(z[j])
+            z[j] = z[j] if z[j] > T(0) else below
     elif code == SELU:
         for j in range(z.size):
-            z[j] = T(SELU_SCALE) * (z[j] if z[j] > T(0) else T(SELU_ALPHA) * math.expm1(z[j]))
+            below = T(SELU_ALPHA) * expm1(z[j])
+            z[j] = T(SELU_SCALE) * (z[j] if z[j] > T(0) else below)
     elif code == SIGMOID:
         for j in range(z.size):
             z[j] = sigmoid(z[j])
     elif code == TANH:
         for j in range(z.size):
-            z[j] = math.tanh(z[j])
+            z[j] = tanh(z[j])
     elif code == SOFTPLUS:
         for j in range(z.size):
             z[j] = softplus(z[j])
@@ -144,10 +162,10 @@ def activate(code: int, z: Floats, width: int) -> None:
         softmax(z, width)
     elif code == GELU:
         for j in range(z.size):
-            z[j] = z[j] * normal_cdf(z[j])
+            z[j] = z[j] * normal(z[j])[0]
     elif code == GELU_TANH:
         for j in range(z.size):
-            z[j] = T(0.5) * z[j] * (T(1) + gelu_tanh_inner(z[j]))
+            z[j] = z[j] * gelu_tanh_gate(z[j])
     elif code == SILU:
         for j in range(z.size):
             z[j] = z[j] * sigmoid(z[j])
@@ -181,7 +199,7 @@ def derive(code: int, gradient: Floats, saved: Floats, width: int) -> None:
             gradient[j] *= T(1) - saved[j] * saved[j]
     elif code == SOFTPLUS:
         for j in range(gradient.size):
-            gradient[j] *= -math.expm1(-saved[j])
+            gradient[j] *= -expm1(-saved[j])
     elif code == SOFTMAX:
         softmax_derive(gradient, saved, width)
     elif code == GELU:

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numba import njit, types
+from numba.core.ccallback import CFunc
 from numba.extending import overload
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,15 +41,36 @@ def kernel(**options: Any) -> Callable[[F], F]:
 
     def compiled(function: F) -> F:
         dispatcher: Any = njit(error_model="numpy", **options)(function)
-        with contextlib.suppress(RuntimeError):  # no folder can be written: compile every time
-            dispatcher.enable_caching()
-        cache_file = getattr(dispatcher._cache, "_cache_file", None)  # private; a test watches it
-        if cache_file is not None:
-            cache_file._source_stamp = SOURCES
+        _keep_on_disk(dispatcher)
         result: F = dispatcher
         return result
 
     return compiled
+
+
+def _keep_on_disk(compilable: Any) -> None:
+    with contextlib.suppress(RuntimeError):  # no folder can be written: compile every time
+        compilable.enable_caching()
+    cache_file = getattr(compilable._cache, "_cache_file", None)  # private; a test watches it
+    if cache_file is not None:
+        cache_file._source_stamp = SOURCES
+
+
+def address_of(function: Callable[..., None], *arguments: Any) -> int:
+    """The address of a module-level function, compiled as C would be for these argument types.
+
+    The result of the compilation is kept on disk, as a kernel's.
+    """
+    compiled: Any = CFunc(function, (arguments, types.void), {}, {"error_model": "numpy"})
+    _keep_on_disk(compiled)
+    compiled.compile()
+    _LIVING.append(compiled)
+    address: int = compiled.address
+    return address
+
+
+# What is called by its address must not be collected.
+_LIVING: list[Any] = []
 
 
 # The four checks below are made on types, while a kernel compiles: a call pays nothing for them.

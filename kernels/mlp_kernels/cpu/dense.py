@@ -1,20 +1,23 @@
-"""Dense layers: a BLAS product, then one pass over its result that does everything else.
+"""Dense layers: a matrix product, and everything else done to its result while that is in cache.
 
-Row-major; x (B, I), W (I, O), b (O,). The pass goes in blocks of whole rows that stay in the
-nearest cache, so each array is read and written once, while every loop inside is a simple one.
-Dropout comes as five numbers: threshold, scale, layer, seed, step (see `philox.drop`); threshold 0
-is no dropout.
+Row-major; x (B, I), W (I, O), b (O,). The functions on rows take flat arrays and where in them each
+matrix starts, so that the same ones serve single operations and whole compiled steps. Dropout comes
+as numbers: threshold, scale, layer, seed, step (see `philox.drop`); threshold 0 is no dropout.
 """
 
 from __future__ import annotations
 
-import numpy as np
-
-from mlp_kernels.cpu.activations import FIRST_FROM_Z, activate, derive
+from mlp_kernels.cpu.activations import FIRST_FROM_Z
+from mlp_kernels.cpu.call import call
 from mlp_kernels.cpu.compiler import Floats, Integers, floats, int64s, kernel, one_dtype
-from mlp_kernels.cpu.philox import drop
+from mlp_kernels.cpu.tiles import sum_rows
+from mlp_kernels.cpu.units import Units
 
-BLOCK = 2048  # elements: 8 to 16 KiB, so a block of two arrays is at home in a level-1 cache
+# Rows whose product is made before the rest is done to them.
+CHUNK = 512
+# Elements to which the rest is done at a time: 8 to 16 KiB, so that a block of two arrays is at
+# home in a level-1 cache.
+BLOCK = 2048
 
 
 @kernel()
@@ -39,19 +42,13 @@ def gather_rows(X: Floats, index: Integers, out: Floats) -> None:
 
 
 @kernel()
-def add_rows(a: Floats, b: Floats) -> None:
-    """Adds b to each row: a (rows, O), b (O,)."""
-    for i in range(a.shape[0]):
-        for j in range(b.size):
-            a[i, j] += b[j]
-
-
-@kernel()
-def add_column_sums(delta: Floats, db: Floats) -> None:
-    """Adds the column sums of delta to db: delta (rows, O), db (O,)."""
-    for i in range(delta.shape[0]):
-        for j in range(db.size):
-            db[j] += delta[i, j]
+def add_bias(a: Floats, b: Floats) -> None:
+    """Adds b (width,) to each row of a (rows * width,)."""
+    width = b.size
+    for start in range(0, a.size, width):
+        row = a[start : start + width]
+        for j in range(width):
+            row[j] += b[j]
 
 
 @kernel()
@@ -61,102 +58,151 @@ def copy_flat(source: Floats, out: Floats) -> None:
 
 
 @kernel()
-def linear_forward(
-    x: Floats,
-    W: Floats,
-    b: Floats,
-    code: int,
-    a: Floats,
-    saved: Floats,
-    keep: bool,
-    threshold: int,
-    scale: float,
-    layer: int,
-    seed: int,
-    step: int,
-) -> None:
-    """`a = g(x @ W + b)`, then dropout; a, saved (B, O).
+def forward_rows(
+    x: Floats, x_start: int,
+    W: Floats, W_start: int, b: Floats, b_start: int,
+    inputs: int, outputs: int, code: int,
+    a: Floats, a_start: int, saved: Floats, saved_start: int, keep: bool,
+    first: int, last: int,
+    threshold: int, scale: float, layer: int, seed: int, step: int,
+    units: Units, scratch: Floats,
+) -> None:  # fmt: skip
+    """`a = g(x @ W + b)`, then dropout, for rows first, ..., last - 1 of a batch.
 
-    With `keep`, `saved` is an array apart from `a` and receives what g' is written from, z or g(z).
+    With `keep`, `saved` is apart from `a` and receives what g' is written from, z or g(z).
     """
+    stride = max(1, BLOCK // outputs)
+    bias = b[b_start : b_start + outputs]
+    for top in range(first, last, CHUNK):
+        bottom = min(top + CHUNK, last)
+        call(units.product, (
+            x, x_start + top * inputs, inputs, False, W, W_start, outputs, False,
+            a, a_start + top * outputs, outputs, bottom - top, outputs, inputs, scratch,
+        ))  # fmt: skip
+        for row in range(top, bottom, stride):
+            rows = min(stride, bottom - row)
+            begin, end = row * outputs, (row + rows) * outputs
+            block = a[a_start + begin : a_start + end]
+            add_bias(block, bias)
+            if keep and code >= FIRST_FROM_Z:
+                copy_flat(block, saved[saved_start + begin : saved_start + end])
+            call(units.activate, (code, block, block.size, outputs))
+            if keep and code < FIRST_FROM_Z:
+                copy_flat(block, saved[saved_start + begin : saved_start + end])
+            if threshold > 0:
+                call(
+                    units.drop,
+                    (block, block.size, begin, threshold, scale, layer, seed, step),
+                )
+
+
+@kernel()
+def delta_rows(
+    delta: Floats, delta_start: int, W: Floats, W_start: int, inputs: int, outputs: int,
+    saved: Floats, saved_start: int, code: int, out: Floats, out_start: int,
+    first: int, last: int,
+    threshold: int, scale: float, layer: int, seed: int, step: int,
+    units: Units, scratch: Floats,
+) -> None:  # fmt: skip
+    """`out = (delta @ W.T) * dropout * g'(saved)` for rows first, ..., last - 1 of a batch.
+
+    delta is (B, outputs); saved, out (B, inputs), code and dropout belong to the layer before.
+    """
+    stride = max(1, BLOCK // inputs)
+    for top in range(first, last, CHUNK):
+        bottom = min(top + CHUNK, last)
+        call(units.product, (
+            delta, delta_start + top * outputs, outputs, False, W, W_start, outputs, True,
+            out, out_start + top * inputs, inputs, bottom - top, inputs, outputs, scratch,
+        ))  # fmt: skip
+        for row in range(top, bottom, stride):
+            begin, end = row * inputs, min(row + stride, bottom) * inputs
+            block = out[out_start + begin : out_start + end]
+            if threshold > 0:
+                call(
+                    units.drop,
+                    (block, block.size, begin, threshold, scale, layer, seed, step),
+                )
+            part = saved[saved_start + begin : saved_start + end]
+            call(units.derive, (code, block, part, block.size, inputs))
+
+
+@kernel()
+def linear_forward(
+    x: Floats, W: Floats, b: Floats, code: int, a: Floats, saved: Floats, keep: bool,
+    threshold: int, scale: float, layer: int, seed: int, step: int,
+    units: Units, scratch: Floats,
+) -> None:  # fmt: skip
+    """`forward_rows` of a whole batch: x (B, I), W (I, O), b (O,), a, saved (B, O)."""
     floats(x, W, b, a, saved)
-    np.dot(x, W, out=a)
-    rows, width = a.shape
-    if b.size != width or saved.shape != a.shape:
+    rows, outputs = a.shape
+    inputs = x.shape[1]
+    if x.shape[0] != rows or W.shape != (inputs, outputs):
+        raise ValueError("x must be (B, I), W (I, O) and a (B, O)")
+    if b.size != outputs or saved.shape != a.shape:
         raise ValueError("b must be (O,) and saved (B, O)")
-    all_a, all_saved = a.reshape(-1), saved.reshape(-1)
-    stride = max(1, BLOCK // width)
-    for start in range(0, rows, stride):
-        stop = min(start + stride, rows)
-        block = all_a[start * width : stop * width]
-        saved_block = all_saved[start * width : stop * width]
-        add_rows(a[start:stop], b)
-        if keep and code >= FIRST_FROM_Z:
-            copy_flat(block, saved_block)
-        activate(code, block, width)
-        if keep and code < FIRST_FROM_Z:
-            copy_flat(block, saved_block)
-        if threshold > 0:
-            drop(block, start * width, threshold, scale, layer, seed, step)
+    forward_rows(
+        x.reshape(-1), 0, W.reshape(-1), 0, b, 0, inputs, outputs, code,
+        a.reshape(-1), 0, saved.reshape(-1), 0, keep, 0, rows,
+        threshold, scale, layer, seed, step, units, scratch,
+    )  # fmt: skip
 
 
 @kernel()
 def linear_delta(
-    delta: Floats,
-    W: Floats,
-    saved: Floats,
-    code: int,
-    out: Floats,
-    db_prev: Floats,
-    threshold: int,
-    scale: float,
-    layer: int,
-    seed: int,
-    step: int,
-) -> None:
-    """`out = (delta @ W.T) * dropout * g'(saved)`, and its column sums in db_prev.
+    delta: Floats, W: Floats, saved: Floats, code: int, out: Floats, db_prev: Floats,
+    threshold: int, scale: float, layer: int, seed: int, step: int,
+    units: Units, scratch: Floats,
+) -> None:  # fmt: skip
+    """`delta_rows` of a whole batch, and the column sums of its result in db_prev (I,).
 
-    delta (B, O); saved, out (B, I) and db_prev (I,) belong to the layer before.
+    delta (B, O); W (I, O); saved, out (B, I).
     """
     floats(delta, W, saved, out, db_prev)
-    np.dot(delta, W.T, out=out)
-    rows, width = out.shape
-    if db_prev.size != width or saved.shape != out.shape:
+    rows, inputs = out.shape
+    outputs = delta.shape[1]
+    if delta.shape[0] != rows or W.shape != (inputs, outputs):
+        raise ValueError("delta must be (B, O), W (I, O) and out (B, I)")
+    if db_prev.size != inputs or saved.shape != out.shape:
         raise ValueError("saved must be (B, I) and db_prev (I,)")
-    all_out, all_saved = out.reshape(-1), saved.reshape(-1)
-    db_prev[:] = 0
-    stride = max(1, BLOCK // width)
-    for start in range(0, rows, stride):
-        stop = min(start + stride, rows)
-        block = all_out[start * width : stop * width]
-        if threshold > 0:
-            drop(block, start * width, threshold, scale, layer, seed, step)
-        derive(code, block, all_saved[start * width : stop * width], width)
-        add_column_sums(out[start:stop], db_prev)
+    flat = out.reshape(-1)
+    delta_rows(
+        delta.reshape(-1), 0, W.reshape(-1), 0, inputs, outputs,
+        saved.reshape(-1), 0, code, flat, 0, 0, rows,
+        threshold, scale, layer, seed, step, units, scratch,
+    )  # fmt: skip
+    sum_rows(flat, 0, inputs, db_prev, 0, rows, inputs)
 
 
 @kernel()
-def linear_grads(x: Floats, delta: Floats, dW: Floats) -> None:
+def linear_grads(x: Floats, delta: Floats, dW: Floats, units: Units, scratch: Floats) -> None:
     """`dW = x.T @ delta`: x (B, I), delta (B, O), dW (I, O)."""
     floats(x, delta, dW)
-    np.dot(x.T, delta, out=dW)
+    rows, inputs = x.shape
+    outputs = delta.shape[1]
+    if delta.shape[0] != rows or dW.shape != (inputs, outputs):
+        raise ValueError("x must be (B, I), delta (B, O) and dW (I, O)")
+    call(units.product, (
+        x.reshape(-1), 0, inputs, True, delta.reshape(-1), 0, outputs, False,
+        dW.reshape(-1), 0, outputs, inputs, outputs, rows, scratch,
+    ))  # fmt: skip
 
 
 @kernel()
 def column_sums(delta: Floats, db: Floats) -> None:
     """Writes the column sums of delta (B, O) to db (O,)."""
     floats(delta, db)
-    if db.size != delta.shape[1]:
+    rows, width = delta.shape
+    if db.size != width:
         raise ValueError("db must be (O,)")
-    db[:] = 0
-    add_column_sums(delta, db)
+    sum_rows(delta.reshape(-1), 0, width, db, 0, rows, width)
 
 
 @kernel()
-def activation_delta(gradient: Floats, saved: Floats, code: int, out: Floats) -> None:
+def activation_delta(gradient: Floats, saved: Floats, code: int, out: Floats, units: Units) -> None:
     """Writes out = dLoss/dz from gradient = dLoss/da, all (B, O); `out` may be `gradient`."""
     floats(gradient, saved, out)
     if gradient.shape != out.shape or saved.shape != out.shape:
         raise ValueError("gradient, saved and out must be (B, O)")
     copy_flat(gradient.reshape(-1), out.reshape(-1))
-    derive(code, out.reshape(-1), saved.reshape(-1), out.shape[1])
+    call(units.derive, (code, out, saved, out.size, out.shape[1]))

@@ -1,0 +1,120 @@
+"""Training steps of one problem on any backend, what can be seen of them, and how close that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+import mlp
+from mlp.losses import Loss, get_loss
+from mlp.optimizers import Optimizer
+from mlp.random import permutation
+from mlp.step import Batch, Regularization, Step
+from tests.problems import rows, target
+from tests.tolerances import assert_close, assert_close_in_norm
+
+SEED = 2**40 + 7  # has bits in both words of a key
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What the steps minimise, and how.
+
+    Attributes:
+        weights: None, or a function of the order of the first epoch to sample weights (N,).
+        targets: see `tests.problems.target`.
+    """
+
+    inputs: int = 5
+    layers: Sequence[mlp.Dense] = (mlp.Dense(9, "tanh"), mlp.Dense(7, "gelu"), mlp.Dense(3))
+    rows: int = 23
+    batch_size: int = 5
+    loss: str | Loss = "mse"
+    targets: str = "values"
+    optimizer: Optimizer = field(default_factory=lambda: mlp.SGD(0.05))
+    terms: Regularization = field(default_factory=Regularization)
+    weights: Callable[[np.ndarray], np.ndarray] | None = None
+    precision: str = "float64"
+
+    def with_(self, **changes: Any) -> Problem:
+        return replace(self, **changes)
+
+    def network(self, device: str, threads: int | None = None) -> mlp.Network:
+        """A network whose biases are not 0, so that each one counts."""
+        made = mlp.Network(
+            self.inputs, self.layers, device=device, precision=self.precision, seed=1,
+            threads=threads,
+        )  # fmt: skip
+        rng = np.random.default_rng(2)
+        made.set_parameters(made.weights, [0.3 * rng.standard_normal(b.shape) for b in made.biases])
+        return made
+
+    def step(self, network: mlp.Network) -> Step:
+        loss = get_loss(self.loss)
+        y = target(self.targets, self.rows, network.spec.outputs)
+        weight = None
+        if self.weights is not None:
+            weight = self.weights(permutation(SEED, 0, self.rows))
+        return Step(
+            network, loss, self.optimizer, self.terms, self.batch_size,
+            network.rows_to_device(rows(self.rows, self.inputs)),
+            network.target_to_device(y, self.rows, loss),
+            network.weight_to_device(weight, self.rows),
+            SEED,
+        )  # fmt: skip
+
+    def rates(self, step: Step) -> np.ndarray:
+        """A rate of its own for each step."""
+        return self.optimizer.lr * np.linspace(1, 0.5, step.batches)
+
+
+def numbers(step: Step) -> dict[str, np.ndarray]:
+    """Copies of all that outlives a step."""
+    found = {
+        "parameters": step.flat.parameters, "gradients": step.flat.gradients,
+        "totals": step.totals, "counters": step.counters, "scalars": step.scalars,
+        "order": step.order, "rates": step.rates, **step.state,
+    }  # fmt: skip
+    return {name: np.array(array) for name, array in found.items()}
+
+
+def batch_numbers(batch: Batch) -> dict[str, np.ndarray]:
+    """Copies of all that a step made on its way."""
+    tape = batch.tape
+    found = {"index": batch.index, "x": tape.x, "target": batch.target}
+    if batch.weight is not None:
+        found["weight"] = batch.weight
+    for i in range(len(tape.a)):
+        found |= {
+            f"a[{i}]": tape.a[i], f"saved[{i}]": tape.saved[i], f"delta[{i}]": tape.delta[i],
+        }  # fmt: skip
+    return {name: np.array(array) for name, array in found.items()}
+
+
+def assert_same_bits(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert actual.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(actual[name], array, err_msg=name, strict=True)
+
+
+def assert_all_near(
+    actual: dict[str, np.ndarray], expected: dict[str, np.ndarray], precision: str, terms: int
+) -> None:
+    """Whole numbers are the same; others within the bound for sums of `terms` terms."""
+    assert actual.keys() == expected.keys()
+    for name, array in expected.items():
+        assert actual[name].dtype == array.dtype, name
+        if array.dtype == np.int64:
+            np.testing.assert_array_equal(actual[name], array, err_msg=name)
+            continue
+        try:
+            if precision == "bfloat16":
+                assert_close_in_norm(actual[name], array)
+            else:
+                largest = float(np.abs(array).max(initial=0))
+                assert_close(actual[name], array, precision, terms=terms, scale=largest)
+        except AssertionError as error:
+            raise AssertionError(f"{name}: {error}") from None
