@@ -1,0 +1,1 @@
+"""Measurements of training and prediction beside other libraries; see README.md."""

@@ -1,0 +1,90 @@
+"""A record as a picture: for each case, how fast every peer is beside the fastest of the others."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from bench.compare import Comparison
+from bench.peers import OURS
+from bench.record import Record
+from bench.tables import comparisons
+
+FASTER, SLOWER, LINE, TEXT = "#4269d0", "#e07b54", "#bbbbbb", "#444444"
+# One marker and one colour per peer, so that they can be told apart without colours too.
+MARKS = {
+    "torch-eager": ("o", "#ff725c"),
+    "torch-compile": ("s", "#a463f2"),
+    "jax": ("D", "#3ca951"),
+    "sklearn": ("^", "#efb118"),
+}
+OTHER = ("v", "#9c9c9c")
+BAR_HEIGHT = 0.5
+
+
+def draw(record: Record) -> bytes | None:
+    """PNG bytes, or None where no case has ours and another to compare."""
+    from matplotlib.figure import Figure
+
+    shown = [comparison for comparison in comparisons(record) if comparison.ratio is not None]
+    if not shown:
+        return None
+    figure = Figure(figsize=(8.5, 1.7 + 0.42 * len(shown)), layout="constrained")
+    axes = figure.subplots()
+    for place, comparison in enumerate(shown):
+        _draw_case(axes, place, comparison)
+    _decorate(axes, [comparison.case.name for comparison in shown])
+    handles, labels = axes.get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))
+    figure.legend(
+        once.values(), once.keys(), loc="outside lower center", ncols=len(once), frameon=False
+    )
+    figure.suptitle(
+        "Speed beside the fastest other library (bar: ours, marks: the others)", fontsize=11
+    )
+    axes.set_xlabel(
+        f"{record.machine['cpu']}, threads: {record.settings['threads']}, {record.date[:10]}",
+        color=TEXT,
+    )
+    png = io.BytesIO()
+    # Without matplotlib's version in the file, equal records give equal pictures.
+    figure.savefig(png, format="png", dpi=150, metadata={"Software": None})
+    return png.getvalue()
+
+
+def _draw_case(axes: Any, place: int, comparison: Comparison) -> None:
+    """Ours as a bar from the best peer at 1, the spread on it, the other peers as marks."""
+    ratio = comparison.ratio
+    assert ratio is not None
+    color = FASTER if ratio.median >= 1 else SLOWER
+    axes.barh(place, ratio.median - 1, left=1, height=BAR_HEIGHT, color=color, zorder=2)
+    axes.plot([ratio.low, ratio.high], [place, place], color="black", linewidth=1, zorder=3)
+    axes.annotate(
+        f"{ratio.median:.2f}", (max(ratio.high, 1), place), xytext=(7, 0),
+        textcoords="offset points", va="center", weight="bold", color=color,
+    )  # fmt: skip
+    best = next(row.rate for row in comparison.rows if row.peer == comparison.best)
+    for row in comparison.rows:
+        if row.peer == OURS or row.rate is None or row.remark or best is None:
+            continue
+        marker, face = MARKS.get(row.peer, OTHER)
+        axes.plot(
+            row.rate / best, place, marker, color=face, markeredgecolor="white", markersize=7,
+            label=row.peer, linestyle="none", zorder=4, clip_on=False,
+        )  # fmt: skip
+
+
+def _decorate(axes: Any, names: list[str]) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.margins(x=0.12)
+    axes.axvline(1, color=TEXT, linewidth=1, zorder=1)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}×"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.grid(axis="x", color=LINE, linewidth=0.5, zorder=0)
+    axes.tick_params(which="both", length=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
