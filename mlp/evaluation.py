@@ -42,7 +42,7 @@ class Evaluator:
     ) -> None:
         self.network, self.loss = network, loss
         self.joined = OutputLoss.of(loss, network.spec.output_activation)
-        self.X = network.rows_to_device(X, f"{name}X")
+        self.X = network.rows_to_device(X, f"{name}X", borrow=True)
         self.target = network.check_target(y, len(self.X), loss, f"{name}y")
         self.y = network.checked_target_to_device(self.target, f"{name}y")
         self.weight = network.weight_to_device(sample_weight, len(self.X), f"{name}sample_weight")

@@ -168,7 +168,7 @@ class Trainer:
     def _prepare(self, X: Any, y: Any, sample_weight: Any) -> Step:
         """A step over these rows, with the optimizer state and counters of earlier ones."""
         network = self.network
-        rows = network.rows_to_device(X)
+        rows = network.rows_to_device(X, borrow=True)
         target = network.target_to_device(y, len(rows), self.loss)
         weight = network.weight_to_device(sample_weight, len(rows))
         step = Step(

@@ -19,11 +19,10 @@ from numba.extending import intrinsic
 
 from mlp_kernels.cpu.amx import TILE, TilePanel
 from mlp_kernels.cpu.pairs import IN_TILES
-from mlp_kernels.cpu.vectors import FEATURES, INDEX, MANY_REGISTERS, Vectors, bfloat16_bits
+from mlp_kernels.cpu.vectors import INDEX, MANY_REGISTERS, BFloat, Vectors, bfloat16_bits
 
 TILE_ROWS = 8 if MANY_REGISTERS else 4
 TILE_VECTORS = 2
-HAS_BFLOAT16 = "avx512bf16" in FEATURES
 
 
 def _count(value: int) -> Any:
@@ -59,19 +58,6 @@ class _Counted:
         self.last.add_incoming(self.next, self.builder.block)
         self.builder.branch(self.head)
         self.builder.position_at_end(self.after)
-
-
-class BFloat(ir.Type):  # type: ignore[misc]
-    """LLVM's bfloat, which llvmlite has no name for."""
-
-    def _to_string(self) -> str:
-        return "bfloat"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, BFloat)
-
-    def __hash__(self) -> int:
-        return hash(BFloat)
 
 
 def pairs_multiply_add(builder: Any, a: Any, b: Any, total: Any) -> Any:

@@ -136,8 +136,37 @@ class Vectors:
         return self.builder.shuffle_vector(a, b, order)
 
 
+class BFloat(ir.Type):  # type: ignore[misc]
+    """LLVM's bfloat, which llvmlite has no name for."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BFloat)
+
+    def __hash__(self) -> int:
+        return hash(BFloat)
+
+
 def bfloat16_bits(builder: Any, v: Vectors, value: Any) -> Any:
     """Float32 lanes rounded to the nearest bfloat16, ties to even: its bits in the low half.
+
+    The processor's instruction takes numbers below the smallest normal one for 0, as its products
+    of pairs do.
+    """
+    if "avx512bf16" not in FEATURES or v.lanes != 16:
+        return _rounded_bits(builder, v, value)
+    pairs = ir.VectorType(BFloat(), v.lanes)
+    signature = ir.FunctionType(pairs, [value.type])
+    name = "llvm.x86.avx512bf16.cvtneps2bf16.512"
+    function = cgutils.get_or_insert_function(builder.module, signature, name)
+    halves = ir.VectorType(ir.IntType(16), v.lanes)
+    return builder.zext(builder.bitcast(builder.call(function, [value]), halves), v.type)
+
+
+def _rounded_bits(builder: Any, v: Vectors, value: Any) -> Any:
+    """The same by arithmetic.
 
     The upper half of a float32 is a bfloat16, so rounding adds half of the last place that stays.
     NaN, whose bits that could carry away, becomes a quiet NaN.
