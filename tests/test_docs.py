@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.markdown import to_markdown
+from bench.record import read_record
 from mlp.activations import ACTIVATIONS
 from mlp.explain import EXAMPLES, explain_example
 from mlp.initializers import INITIALIZERS
@@ -14,7 +16,8 @@ from mlp.schedules import SCHEDULES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = ["mathematics.md", "worked-examples.md", "../README.md"]
+PAGES_WITH_CODE = ["mathematics.md", "worked-examples.md", "../README.md"]
+PAGES = [*PAGES_WITH_CODE, "performance.md"]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -100,7 +103,7 @@ def test_numbers_in_prose_are_in_a_walk() -> None:
     assert numbers <= known
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", PAGES_WITH_CODE)
 def test_python_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # the README's example saves a model
     blocks = [code for language, code in FENCE.findall(read(page)) if language == "python"]
@@ -130,3 +133,17 @@ def test_markdown_is_closed_and_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)\)", prose):
         if "://" not in target:
             assert (DOCS / page).parent.joinpath(target).exists(), target
+
+
+RESULT = re.compile(r"\(\.\./(bench/results/[\w-]+\.json)\)")
+
+
+def test_every_figure_of_the_performance_page_is_measured() -> None:
+    page = read("performance.md")
+    (name,) = set(RESULT.findall(page))
+    record = read_record(ROOT / name)
+    assert to_markdown(record) in page
+    # What is not in the table are numbers of rows, columns and shares, none of them a speed.
+    rest = page.replace(to_markdown(record), "")
+    assert not re.search(r"\d[\d,.]*\s*(samples|rows|GFLOP|µs|ms|MiB|GB|times|x )", rest)
+    assert record.source["dirty"] is False
