@@ -324,15 +324,16 @@ def train(
     rates, sums, room = borrowed(rates), borrowed(sums), borrowed(room)
     own = borrowed(scratch)[thread]
     before = flush_denormals()
-    if rates.shape[0] == 0:
+    epochs = rates.shape[0]
+    for e in range(max(epochs, 1)):
+        if epochs > 0:
+            start, stop = 0, rates.shape[1]
+            if thread == 0:
+                new_epoch(
+                    state.counters, state.totals, rows.order, state.rates, epoch + e, rates[e], room
+                )
+            meet(barrier, threads)
         steps(plan, rule, rows, batch, state, own, barrier, start, stop, thread, threads)
-    for e in range(rates.shape[0]):
-        if thread == 0:
-            new_epoch(
-                state.counters, state.totals, rows.order, state.rates, epoch + e, rates[e], room
-            )
-        meet(barrier, threads)
-        steps(plan, rule, rows, batch, state, own, barrier, 0, rates.shape[1], thread, threads)
-        if thread == 0:
+        if epochs > 0 and thread == 0:
             sums[e, 0], sums[e, 1] = state.totals[0], state.totals[1]
     restore(before)

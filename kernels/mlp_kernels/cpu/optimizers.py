@@ -18,7 +18,7 @@ from numba import literal_unroll, types
 from numba.extending import overload
 
 from mlp_kernels.cpu.compiler import Doubles, Floats, Integers, doubles, floats, int64s, kernel
-from mlp_kernels.cpu.losses import sign
+from mlp_kernels.cpu.losses import LOSS_SUM, WEIGHT_SUM, sign
 from mlp_kernels.cpu.philox import shuffle
 
 SEED, STEP, BATCH = range(3)
@@ -360,8 +360,9 @@ def new_epoch(
 ) -> None:  # fmt: skip
     """`begin_epoch`, unchecked."""
     counters[BATCH] = -1
-    totals[:] = 0
-    rates[:] = new_rates
+    totals[LOSS_SUM], totals[WEIGHT_SUM] = 0.0, 0.0
+    for i in range(rates.size):  # as a slice it would take a second to compile
+        rates[i] = new_rates[i]
     shuffle(counters[SEED], epoch, order, room)
 
 

@@ -123,7 +123,8 @@ def shuffle(seed: int, epoch: int, order: Any, room: Any) -> None:
     # Keys are uint64 in int64 arrays: the shift below leaves small positive numbers of either.
     slots = 1 << (bits - 1)
     shift = np.uint64(64 - (bits - 1)) if bits > 1 else np.uint64(63)
-    ends[: slots + 1] = 0
+    for place in range(slots + 1):
+        ends[place] = 0
     for key in keys[:n]:
         ends[slot(key, shift, slots) + 1] += 1
     for place in range(slots):
