@@ -245,7 +245,7 @@ def check_buffers(rule: Rule, p: Floats, gradients: Floats) -> None:
 
 @overload(check_buffers)
 def _check_buffers(rule: Any, p: Any, gradients: Any) -> Callable[..., None]:
-    # The compiler unrolls nothing over a tuple's fields of several types, hence one call for each.
+    # Types are compared while this compiles; sizes, which only the call knows, below.
     given = [kind for kind in rule.types if isinstance(kind, types.Array)]
     for array in (gradients, *given):
         if array != p or array.ndim != 1:
