@@ -1,0 +1,64 @@
+"""The CUDA kernels as data: which file, which function, which macros; and how they are compiled.
+
+A kernel is an `extern "C"` function of a .cu file, specialised by macros (types, tile, activation).
+Nothing here needs a device, CuPy or CUDA.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+
+# Kernels are compiled for compute capabilities from this one on.
+LEAST_CAPABILITY = (7, 0)
+# Tensor-core instructions on bfloat16 and tf32, and asynchronous copies, begin here.
+TENSOR_CORES = (8, 0)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One compiled function.
+
+    Attributes:
+        file: of this folder, like "update.cu".
+        name: of the function.
+        macros: (name, value) pairs, in a fixed order.
+    """
+
+    file: str
+    name: str
+    macros: tuple[tuple[str, str | int], ...] = ()
+
+    @classmethod
+    def of(cls, file: str, name: str, **macros: str | int) -> Kernel:
+        """A kernel with macros by keyword, in alphabetical order."""
+        return cls(file, name, tuple(sorted(macros.items())))
+
+    def __str__(self) -> str:
+        settings = ", ".join(f"{name}={value}" for name, value in self.macros)
+        return f"{self.name} ({settings})" if settings else self.name
+
+    @property
+    def source(self) -> str:
+        """The text of its file."""
+        return (FOLDER / self.file).read_text(encoding="utf-8")
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What NVRTC is told, apart from the target."""
+        macros = (f"-D{name}={value}" for name, value in self.macros)
+        # The digest makes a cache of compiled kernels notice a change of an included file.
+        return ("-std=c++17", f"-I{FOLDER}", f"-DSOURCE_DIGEST={source_digest()}", *macros)
+
+
+@functools.cache
+def source_digest() -> str:
+    """A number in hexadecimal that changes with the text of any kernel."""
+    digest = hashlib.sha256()
+    for path in sorted(FOLDER.glob("*.cu*")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return "0x" + digest.hexdigest()[:12]
