@@ -1,0 +1,295 @@
+// Runs a launch: blocks one after another, and in each the threads as fibers.
+#include "engine.h"
+
+#include <algorithm>
+#include <cstdarg>
+#include <cstdio>
+#include <numeric>
+#include <random>
+
+namespace cuda_host {
+
+uint3 thread_index, block_index;
+dim3 block_size, grid_size;
+Thread* current = nullptr;
+
+namespace {
+
+Thread threads[MAX_THREADS];
+void* scheduler = nullptr;
+unsigned thread_count, ended, waiting, votes;
+const Settings* settings;
+void (*kernel)(void**);
+void** arguments;
+std::mt19937_64 chance;
+std::string failure;
+
+std::string place(const uint3& index) {
+    char text[64];
+    snprintf(text, sizeof text, "(%u, %u, %u)", index.x, index.y, index.z);
+    return text;
+}
+
+std::string where(const char* file, int line) {
+    const std::string path = file;
+    return path.substr(path.find_last_of('/') + 1) + ":" + std::to_string(line);
+}
+
+std::string state_of(const Thread& thread) {
+    const std::string who = "thread " + place(thread.index);
+    if (thread.state == State::ended) return who + " has ended";
+    return who + " waits in " + thread.what + " at " + where(thread.file, thread.line);
+}
+
+void leave() { switch_stack(&current->stack_pointer, scheduler); }
+
+void wait_as(State state, const char* what, const char* file, int line) {
+    current->state = state;
+    current->what = what;
+    current->file = file;
+    current->line = line;
+}
+
+void body() {
+    kernel(arguments);
+    check_copies_done();
+    if (waiting) {
+        const auto stuck = std::find_if(threads, threads + thread_count, [](const Thread& other) {
+            return other.state == State::at_barrier;
+        });
+        fail(stuck->file, stuck->line, "the thread ends while thread %s waits in __syncthreads",
+             place(stuck->index).c_str());
+    }
+    current->state = State::ended;
+    ++ended;
+    leave();
+}
+
+void resume(Thread& thread) {
+    current = &thread;
+    thread_index = thread.index;
+    switch_stack(&scheduler, thread.stack_pointer);
+}
+
+void start_threads() {
+    thread_count = block_size.x * block_size.y * block_size.z;
+    ended = waiting = 0;
+    for (unsigned rank = 0; rank < thread_count; ++rank) {
+        Thread& thread = threads[rank];
+        thread.stack_pointer = new_fiber(rank, body);
+        thread.state = State::ready;
+        thread.index = {rank % block_size.x, rank / block_size.x % block_size.y,
+                        rank / block_size.x / block_size.y};
+        thread.rank = rank;
+        thread.copies.clear();
+        thread.group = 0;
+    }
+}
+
+bool has_ready(unsigned warp) {
+    const Thread* first = threads + warp * LANES;
+    const Thread* last = threads + std::min((warp + 1) * LANES, thread_count);
+    return std::any_of(first, last,
+                       [](const Thread& thread) { return thread.state == State::ready; });
+}
+
+// One warp runs until it can no more, in fixed orders, so that it gets as far ahead as it may; in
+// a random order any warp may be next.
+bool next_warp(unsigned& warp) {
+    const unsigned warps = (thread_count + LANES - 1) / LANES;
+    const auto mode = static_cast<Mode>(settings->threads);
+    const unsigned first = mode == Mode::random ? chance() % warps : 0;
+    for (unsigned i = 0; i < warps; ++i) {
+        warp = mode == Mode::reverse ? warps - 1 - i : (first + i) % warps;
+        if (has_ready(warp)) return true;
+    }
+    return false;
+}
+
+void run_warp(unsigned warp) {
+    unsigned order[LANES];
+    std::iota(order, order + LANES, warp * LANES);
+    const auto mode = static_cast<Mode>(settings->threads);
+    if (mode == Mode::reverse) std::reverse(order, order + LANES);
+    if (mode == Mode::random) std::shuffle(order, order + LANES, chance);
+    for (const unsigned rank : order) {
+        if (rank >= thread_count || threads[rank].state != State::ready) continue;
+        resume(threads[rank]);
+        if (!failure.empty()) return;
+    }
+}
+
+void explain_deadlock() {
+    current = nullptr;
+    std::string text;
+    const Thread* last = nullptr;
+    for (unsigned rank = 0; rank < thread_count; ++rank) {
+        const Thread& thread = threads[rank];
+        const bool new_place = !last || thread.state != last->state || thread.line != last->line ||
+                               (thread.state != State::ended && thread.what != last->what);
+        if (new_place && text.size() < 400) text += (last ? "; " : "") + state_of(thread);
+        last = &thread;
+    }
+    failure = "block " + place(block_index) + ": threads wait for each other: " + text;
+}
+
+void run_block() {
+    fill_shared();
+    start_threads();
+    unsigned warp;
+    while (next_warp(warp)) {
+        run_warp(warp);
+        if (!failure.empty()) return;
+    }
+    if (ended < thread_count) {
+        explain_deadlock();
+    } else if (shared_was_overrun()) {
+        failure = "block " + place(block_index) + " wrote outside its shared memory";
+    }
+}
+
+void run_grid() {
+    const uint64_t in_plane = uint64_t(grid_size.x) * grid_size.y, count = in_plane * grid_size.z;
+    const auto mode = static_cast<Mode>(settings->blocks);
+    std::vector<uint64_t> order(mode == Mode::random ? count : 0);
+    std::iota(order.begin(), order.end(), 0);
+    std::shuffle(order.begin(), order.end(), chance);
+    for (uint64_t i = 0; i < count && failure.empty(); ++i) {
+        const uint64_t block = mode == Mode::forward   ? i
+                               : mode == Mode::reverse ? count - 1 - i
+                                                       : order[i];
+        block_index = {unsigned(block % grid_size.x), unsigned(block / grid_size.x % grid_size.y),
+                       unsigned(block / in_plane)};
+        run_block();
+    }
+}
+
+std::string current_place() {
+    return "block " + place(block_index) + (current ? ", thread " + place(current->index) : "") +
+           ": ";
+}
+
+// The first of the mask's lanes that waits in something else, or has ended.
+const Thread* stranger() {
+    const unsigned first = current->rank / LANES * LANES;
+    for (unsigned lane = 0; lane < LANES; ++lane) {
+        if (!(current->mask >> lane & 1) || first + lane >= thread_count) continue;
+        const Thread& other = threads[first + lane];
+        if (other.state == State::ready) continue;
+        const bool same = other.state == State::in_warp && other.operation == current->operation &&
+                          other.mask == current->mask && other.line == current->line &&
+                          !strcmp(other.what, current->what) && !strcmp(other.file, current->file);
+        if (!same) return &other;
+    }
+    return nullptr;
+}
+
+bool all_lanes_here() {
+    const unsigned first = current->rank / LANES * LANES;
+    for (unsigned lane = 0; lane < LANES; ++lane) {
+        if (!(current->mask >> lane & 1)) continue;
+        if (threads[first + lane].state != State::in_warp) return false;
+    }
+    return true;
+}
+
+}  // namespace
+
+void fail(const char* file, int line, const char* format, ...) {
+    char text[512];
+    va_list values;
+    va_start(values, format);
+    vsnprintf(text, sizeof text, format, values);
+    va_end(values);
+    failure = current_place() + where(file, line) + ": " + text;
+    leave();
+    __builtin_unreachable();
+}
+
+unsigned lane() { return current->rank % LANES; }
+
+unsigned count_at_barrier(bool predicate, const char* file, int line) {
+    for (unsigned rank = 0; waiting && rank < thread_count; ++rank) {
+        const Thread& other = threads[rank];
+        if (other.state != State::at_barrier) continue;
+        if (other.line != line || strcmp(other.file, file)) {
+            fail(file, line, "__syncthreads, while %s", state_of(other).c_str());
+        }
+        break;  // all that wait were compared with one of them
+    }
+    if (ended) fail(file, line, "__syncthreads after %u threads of the block have ended", ended);
+    current->predicate = predicate;
+    wait_as(State::at_barrier, "__syncthreads", file, line);
+    if (++waiting < thread_count) {
+        leave();
+        return votes;
+    }
+    waiting = votes = 0;
+    for (unsigned rank = 0; rank < thread_count; ++rank) {
+        threads[rank].state = State::ready;
+        votes += threads[rank].predicate;
+    }
+    leave();  // so that who goes on first is the order's choice, not always the last to come
+    return votes;
+}
+
+void barrier(const char* file, int line) { count_at_barrier(false, file, line); }
+
+void together(const char* what, Operation operation, unsigned mask, void* operand,
+              const char* file, int line) {
+    if (!(mask >> lane() & 1)) fail(file, line, "%s: the mask lacks lane %u itself", what, lane());
+    const unsigned first = current->rank / LANES * LANES;
+    if (thread_count - first < LANES && mask >> (thread_count - first)) {
+        fail(file, line, "%s: the mask names lanes that the block does not have", what);
+    }
+    wait_as(State::in_warp, what, file, line);
+    current->operation = operation;
+    current->mask = mask;
+    current->operand = operand;
+    if (const Thread* other = stranger()) {
+        fail(file, line, "%s, while %s", what, state_of(*other).c_str());
+    }
+    if (!all_lanes_here()) return leave();
+    void* operands[LANES] = {};
+    for (unsigned lane = 0; lane < LANES; ++lane) {
+        if (!(mask >> lane & 1)) continue;
+        operands[lane] = threads[first + lane].operand;
+        threads[first + lane].state = State::ready;
+    }
+    operation(operands, mask);
+    leave();
+}
+
+}  // namespace cuda_host
+
+using namespace cuda_host;
+
+// 0, or 1 with a message and, where the processor stopped a thread, its program counter.
+extern "C" int cuda_host_launch(void (*call)(void**), void** parameters, const Settings* asked,
+                                unsigned char* base, char* message, size_t room,
+                                uint64_t* program_counter) {
+    settings = asked;
+    kernel = call;
+    arguments = parameters;
+    failure.clear();
+    arriving = nullptr;
+    current = nullptr;
+    grid_size = dim3(asked->grid[0], asked->grid[1], asked->grid[2]);
+    block_size = dim3(asked->block[0], asked->block[1], asked->block[2]);
+    early_copies = asked->early_copies;
+    chance.seed(asked->seed);
+    std::vector<Static> statics;
+    for (int i = 0; i < asked->statics; ++i) {
+        statics.push_back({base + asked->static_offset[i], asked->static_size[i]});
+    }
+    prepare_shared(asked->shared, statics);
+    std::string reason;
+    if (!guarded(run_grid, asked->seconds, reason, *program_counter)) {
+        failure = current_place() + reason;
+        if (arriving) failure += ", by copy_async at " + where(arriving->file, arriving->line);
+    } else if (failure.empty() && !canaries_intact(reason)) {
+        failure = "wrote " + reason;
+    }
+    snprintf(message, room, "%s", failure.c_str());
+    return !failure.empty();
+}
