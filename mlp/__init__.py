@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mlp.callbacks import EarlyStopping as EarlyStopping
     from mlp.data.preprocessing import Standardizer as Standardizer
     from mlp.errors import BackendUnavailable as BackendUnavailable
+    from mlp.errors import DeviceFault as DeviceFault
+    from mlp.errors import DeviceOutOfMemory as DeviceOutOfMemory
     from mlp.errors import InvalidInput as InvalidInput
     from mlp.errors import InvalidSetting as InvalidSetting
     from mlp.errors import MLPError as MLPError
@@ -72,6 +74,8 @@ _PUBLIC = {
     "data.preprocessing": ["Standardizer"],
     "errors": [
         "BackendUnavailable",
+        "DeviceFault",
+        "DeviceOutOfMemory",
         "InvalidInput",
         "InvalidSetting",
         "MLPError",

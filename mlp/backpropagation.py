@@ -27,7 +27,10 @@ from mlp.spec import NetworkSpec
 
 @dataclass(frozen=True)
 class Layer:
-    """Arrays and settings of one layer: W (I, O), b (O,), and their gradients."""
+    """Arrays and settings of one layer: W (I, O), b (O,), and their gradients.
+
+    W is of the compute dtype, see `Backend.compute_dtype`; the others are of the network's.
+    """
 
     W: Array
     b: Array
@@ -41,8 +44,11 @@ class Layer:
 class Tape:
     """What a pass over B rows writes, allocated once: views of one flat buffer.
 
+    They are of the compute dtype, but the output layer's `a` and `saved` of the network's: where
+    the two differ, these lie in a buffer of their own.
+
     Attributes:
-        flat: the buffer.
+        flat: the buffer of the compute dtype.
         x: the batch (B, I).
         a: each layer's output (B, O), after dropout.
         saved: what each layer's derivative needs (B, O); may be the same array as in `a`.
@@ -59,18 +65,22 @@ class Tape:
     def allocate(
         cls, backend: Backend, spec: NetworkSpec, rows: int, dtype: np.dtype[Any], *, dropout: bool
     ) -> Tape:
-        """Arrays for batches of `rows`; `dropout`: whether the pass applies the layers' dropout."""
-        apart = [
-            get_activation(layer.activation).saves == "z" or (dropout and layer.dropout > 0)
-            for layer in spec.layers
-        ]
-        units = [layer.units for layer in spec.layers]
-        widths = [spec.inputs, *units, *(o for o, own in zip(units, apart, strict=True) if own)]
-        flat, views = rows_in_one(backend, rows, [*widths, *units], dtype)
-        depth = len(units)
-        x, a, delta = views[0], views[1 : depth + 1], views[-depth:]
-        own_saved = iter(views[depth + 1 : -depth])
-        saved = [next(own_saved) if own else a[i] for i, own in enumerate(apart)]
+        """Arrays for batches of `rows`.
+
+        Args:
+            dtype: the network's.
+            dropout: whether the pass applies the layers' dropout.
+        """
+        compute = backend.compute_dtype(dtype)
+        room = TapeRoom.of(spec, dropout=dropout, together=compute == dtype)
+        outputs: list[Array] = []
+        if room.output_widths:
+            _, outputs = rows_in_one(backend, rows, room.output_widths, dtype)
+        flat, views = rows_in_one(backend, rows, room.widths, compute)
+        depth, hidden = len(spec.layers), room.hidden
+        x, a, delta = views[0], [*views[1 : hidden + 1], *outputs[:1]], views[-depth:]
+        own_saved = iter([*views[hidden + 1 : -depth], *outputs[1:]])
+        saved = [next(own_saved) if own else a[i] for i, own in enumerate(room.apart)]
         return cls(flat, x, tuple(a), tuple(saved), tuple(delta))
 
     def first(self, rows: int) -> Tape:
@@ -82,6 +92,36 @@ class Tape:
             tuple(saved[:rows] for saved in self.saved),
             tuple(delta[:rows] for delta in self.delta),
         )
+
+
+@dataclass(frozen=True)
+class TapeRoom:
+    """What a tape holds of each row.
+
+    Attributes:
+        apart: for each layer, whether what is saved of it is an array of its own.
+        hidden: how many layers' outputs are in the buffer of the compute dtype.
+        widths: of the arrays in that buffer: x, outputs, what is saved apart, deltas.
+        output_widths: of those in the other buffer; empty where all are in one.
+    """
+
+    apart: tuple[bool, ...]
+    hidden: int
+    widths: tuple[int, ...]
+    output_widths: tuple[int, ...]
+
+    @classmethod
+    def of(cls, spec: NetworkSpec, *, dropout: bool, together: bool) -> TapeRoom:
+        apart = tuple(
+            get_activation(layer.activation).saves == "z" or (dropout and layer.dropout > 0)
+            for layer in spec.layers
+        )
+        units = [layer.units for layer in spec.layers]
+        hidden = len(units) if together else len(units) - 1
+        saved = [o for o, own in zip(units[:hidden], apart, strict=False) if own]
+        output_widths = [] if together else [units[-1]] * (1 + apart[-1])
+        widths = (spec.inputs, *units[:hidden], *saved, *units)
+        return cls(apart, hidden, widths, tuple(output_widths))
 
 
 def rows_in_one(
@@ -143,10 +183,11 @@ def output_delta(
     target: Array,
     weight: Array | None,
     totals: Array,
+    scaling: Array | None = None,
 ) -> None:
-    """Adds the batch's loss to `totals` and writes delta_L."""
+    """Adds the batch's loss to `totals` and writes delta_L, scaled where there is a scale."""
     delta, output = tape.delta[-1], tape.a[-1]
-    backend.loss(loss.form, output, target, weight, loss.parameter, delta, totals)
+    backend.loss(loss.form, output, target, weight, loss.parameter, delta, totals, scaling)
     if loss.activation != "identity":
         backend.activation_delta(delta, tape.saved[-1], loss.activation, delta)
 

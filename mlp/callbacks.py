@@ -115,6 +115,7 @@ class BestWeights(Callback):
             backend = trainer.network.backend
             best = backend.from_host(self.parameters, trainer.network.dtype)
             backend.copy(best, trainer.network.parameters.flat)
+            trainer.network.parameters_changed()
 
 
 @dataclass

@@ -31,7 +31,23 @@ class ModelFileError(MLPError, ValueError):
 
 
 class TrainingDiverged(MLPError, ArithmeticError):
-    """The training loss became infinite or not a number."""
+    """The training loss or the weights became infinite or not a number, or all gradients did."""
+
+
+class DeviceOutOfMemory(MLPError, MemoryError):
+    """A device has no room for an array.
+
+    Attributes:
+        asked, free: bytes that were asked for, and that were free.
+    """
+
+    def __init__(self, message: str, asked: int = 0, free: int = 0) -> None:
+        super().__init__(message)
+        self.asked, self.free = asked, free
+
+
+class DeviceFault(MLPError, RuntimeError):
+    """Work on a device failed, or cannot be compiled for it; may concern work asked for earlier."""
 
 
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> InvalidSetting:

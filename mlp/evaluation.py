@@ -44,13 +44,13 @@ class Evaluator:
         self.joined = OutputLoss.of(loss, network.spec.output_activation)
         self.X = network.rows_to_device(X, f"{name}X", borrow=True)
         self.target = network.check_target(y, len(self.X), loss, f"{name}y")
-        self.y = network.checked_target_to_device(self.target, f"{name}y")
+        self.y = network.checked_target_to_device(self.target, f"{name}y", given=y)
         self.weight = network.weight_to_device(sample_weight, len(self.X), f"{name}sample_weight")
         backend, shape = network.backend, (len(self.X), network.spec.outputs)
         layers = self.joined.layers(network.layers())
-        self._predict = backend.predictor(layers, network.parameters.flat)
+        self._predict = backend.predictor(layers, network.parameters.flat, repeated=True)
         self._outputs = backend.empty(shape, network.dtype)
-        self._delta = backend.empty(shape, network.dtype)
+        self._delta = backend.empty(shape, network.compute.flat.dtype)
 
     def __call__(self) -> Evaluation:
         # A network that diverges is reported by its loss, not by a warning per operation.

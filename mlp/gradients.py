@@ -49,11 +49,12 @@ def compute_gradients(
         x: the batch (B, I).
         target, weight: as `Backend.loss` takes them.
     """
-    tape = Tape.allocate(backend, spec, len(x), x.dtype, dropout=False)
+    dtype = gradients.flat.dtype
+    tape = Tape.allocate(backend, spec, len(x), dtype, dropout=False)
     totals = backend.zeros((2,), np.float64)
     backend.copy(x, tape.x)
     forward(backend, layers, tape)
-    activations = host_copies(backend, tape.a)
+    activations = host_copies(backend, tape.a, dtype)
     if loss.activation != spec.output_activation:  # the loss takes z: run again to it
         forward(backend, loss.layers(layers), tape)
     output_delta(backend, loss, tape, target, weight, totals)
@@ -61,8 +62,8 @@ def compute_gradients(
     sums = backend.to_host(totals)
     return Gradients(
         loss=float(sums[LOSS_SUM] / sums[WEIGHT_SUM]),
-        weights=host_copies(backend, gradients.weights),
-        biases=host_copies(backend, gradients.biases),
-        deltas=host_copies(backend, tape.delta),
+        weights=host_copies(backend, gradients.weights, dtype),
+        biases=host_copies(backend, gradients.biases, dtype),
+        deltas=host_copies(backend, tape.delta, dtype),
         activations=activations,
     )

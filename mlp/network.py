@@ -11,9 +11,10 @@ import numpy as np
 from mlp.backends import get_backend, precision_dtype
 from mlp.backends.protocol import Array, Dropout, HostArray
 from mlp.backpropagation import Layer, OutputLoss
-from mlp.data.arrays import as_rows, as_target, as_weights, to_device
+from mlp.data.arrays import as_target, as_weights, to_device
+from mlp.data.placing import place, place_rows, size_on_host, to_check
 from mlp.data.preprocessing import Standardizer
-from mlp.errors import InvalidInput, InvalidSetting, ModelFileError
+from mlp.errors import BackendUnavailable, InvalidInput, InvalidSetting, ModelFileError
 from mlp.gradients import Gradients, compute_gradients
 from mlp.initializers import initial_weights
 from mlp.losses import Loss, get_loss
@@ -21,9 +22,6 @@ from mlp.network_state import NetworkState, read_state, write_state
 from mlp.parameters import Layout, ParameterBuffer, host_copies
 from mlp.random import check_seed
 from mlp.spec import Dense, NetworkSpec
-
-# Rows that are standardised at a time.
-BLOCK_ROWS = 1024
 
 
 class Network:
@@ -34,8 +32,9 @@ class Network:
         layers: the dense layers, first to last.
         device: "auto" (a usable GPU, else the CPU), "cpu" (Numba), "numpy" (the reference), "cuda",
             "cuda:N".
-        precision: "float32", "float64", or "bfloat16": matrix products of operands rounded to
-            bfloat16 and summed in float32, everything else in float32.
+        precision: "float32", "float64", or one in which matrix products round their operands to
+            fewer bits and sum in float32: "bfloat16", "tf32" or "float16", as the device has them.
+            Parameters and outputs are then float32.
         seed: decides the initial weights.
         threads: the most threads that the device "cpu" uses for training and prediction; None for
             as many as there are processors, or as OMP_NUM_THREADS or NUMBA_NUM_THREADS say. The
@@ -44,6 +43,8 @@ class Network:
     Attributes:
         spec: sizes and functions.
         device, precision, dtype: where and in what the network computes.
+        parameters, compute: the parameters on the device, and what products read of them: the same
+            buffer, or in a 16-bit precision copies that `parameters_changed` refreshes.
         preprocessing: None, or a Standardizer: then every method that takes X takes raw rows.
         target_scaler: None, or a Standardizer of target values: then every method that takes values
             takes raw ones and `predict` answers with such, while losses, gradients and `forward`
@@ -98,8 +99,12 @@ class Network:
         self._classes: tuple[Any, ...] | None = None
         self._loss: Loss | None = None
         self.metadata: dict[str, Any] = {}
-        self.layout = Layout.of(spec, self.dtype)
-        self.parameters = ParameterBuffer(self.backend, self.layout, self.dtype)
+        compute_dtype = self.backend.compute_dtype(self.dtype)
+        smallest = min(self.dtype, compute_dtype, key=lambda dtype: dtype.itemsize)
+        self.layout = Layout.of(spec, smallest)
+        self.parameters = self.compute = ParameterBuffer(self.backend, self.layout, self.dtype)
+        if compute_dtype != self.dtype:
+            self.compute = ParameterBuffer(self.backend, self.layout, compute_dtype)
         self._predict = self.backend.predictor(self.layers(), self.parameters.flat)
 
     @property
@@ -144,12 +149,12 @@ class Network:
     @property
     def weights(self) -> tuple[HostArray, ...]:
         """Host copies of W (I, O) per layer; read-only, since `set_parameters` changes them."""
-        return host_copies(self.backend, self.parameters.weights)
+        return host_copies(self.backend, self.parameters.weights, self.dtype)
 
     @property
     def biases(self) -> tuple[HostArray, ...]:
         """Host copies of b (O,) per layer; read-only, since `set_parameters` changes them."""
-        return host_copies(self.backend, self.parameters.biases)
+        return host_copies(self.backend, self.parameters.biases, self.dtype)
 
     def set_parameters(self, weights: Sequence[Any], biases: Sequence[Any]) -> None:
         """Replaces all weights (I, O) and biases (O,), converting them to the network's dtype.
@@ -175,6 +180,12 @@ class Network:
                 checked.append((to_device(array, self.backend, self.dtype, f"{kind}[{i}]"), view))
         for array, view in checked:
             self.backend.copy(array, view)
+        self.parameters_changed()
+
+    def parameters_changed(self) -> None:
+        """To be called when `parameters` were written: refreshes the copies that products read."""
+        if self.compute is not self.parameters:
+            self.backend.copy(self.parameters.flat, self.compute.flat)
 
     # --- passes ---------------------------------------------------------------------------------
 
@@ -189,7 +200,7 @@ class Network:
         """
         return [
             Layer(
-                W=self.parameters.weights[i],
+                W=self.compute.weights[i],
                 b=self.parameters.biases[i],
                 activation=layer.activation,
                 dropout=(
@@ -208,43 +219,41 @@ class Network:
 
         With `borrow` it may be X itself, and must not be written.
         """
-        rows = as_rows(X, self.spec.inputs, name)
-        if self.preprocessing is None:
-            place = self.backend.borrow if borrow else self.backend.from_host
-            if rows.dtype == self.dtype:  # then they are finite on the device, too
-                return place(rows, self.dtype)
-            return to_device(rows, self.backend, self.dtype, name)
-        result = self.backend.empty(rows.shape, self.dtype)
-        for start in range(0, len(rows), BLOCK_ROWS):  # so that no float64 copy of all is made
-            block = slice(start, start + BLOCK_ROWS)
-            standardised = self.preprocessing.transform(rows[block])
-            on_device = to_device(standardised, self.backend, self.dtype, name)
-            self.backend.copy(on_device, result[block])
-        return result
+        return place_rows(
+            X, self.spec.inputs, self.preprocessing, self.backend, self.dtype, name, borrow=borrow
+        )
 
     def check_target(self, y: Any, rows: int, loss: Loss, name: str = "y") -> HostArray:
         """`y` checked against the loss: labels (N,) int64, or numbers (N, O) float64, scaled."""
-        target = as_target(y, rows, self.spec.outputs, loss, self.classes, name)
+        given = to_check(y, self.backend)
+        target = as_target(given, rows, self.spec.outputs, loss, self.classes, name)
         if self.target_scaler is not None and loss.targets == "values":
             return self.target_scaler.transform(target)
         return target
 
     def target_to_device(self, y: Any, rows: int, loss: Loss, name: str = "y") -> Array:
         """`y` checked against the loss and on the device: labels (N,) int64 or numbers (N, O)."""
-        return self.checked_target_to_device(self.check_target(y, rows, loss, name), name)
+        return self.checked_target_to_device(self.check_target(y, rows, loss, name), name, given=y)
 
-    def checked_target_to_device(self, target: HostArray, name: str = "y") -> Array:
-        """What `check_target` returned, on the device."""
-        if target.dtype.kind == "i":
-            return self.backend.from_host(target, np.int64)
-        return to_device(target, self.backend, self.dtype, name)
+    def checked_target_to_device(
+        self, target: HostArray, name: str = "y", given: Any = None
+    ) -> Array:
+        """What `check_target` returned of `given`, on the device."""
+        return place(target, given, self.backend, self.dtype, name)
+
+    def check_weight(self, weight: Any, rows: int, name: str = "sample_weight") -> HostArray | None:
+        """Sample weights checked: (N,) float64, or None."""
+        checked = as_weights(to_check(weight, self.backend), rows, name)
+        if checked is not None and not checked.astype(self.dtype).any():
+            raise InvalidInput(f"{name} is 0 everywhere in {self.dtype}: scale it up")
+        return checked
 
     def weight_to_device(self, weight: Any, rows: int, name: str = "sample_weight") -> Array | None:
         """Sample weights checked and on the device (N,), or None."""
-        checked = as_weights(weight, rows, name)
-        if checked is not None and not checked.astype(self.dtype).any():
-            raise InvalidInput(f"{name} is 0 everywhere in {self.dtype}: scale it up")
-        return None if checked is None else to_device(checked, self.backend, self.dtype, name)
+        checked = self.check_weight(weight, rows, name)
+        if checked is None:
+            return None
+        return place(checked, weight, self.backend, self.dtype, name)
 
     def forward(self, X: Any) -> HostArray:
         """Output activations (N, O) of rows X (N, I) or of one row (I,), which counts as (1, I).
@@ -252,6 +261,10 @@ class Network:
         Raises:
             InvalidInput: X is empty, ragged, not finite or of the wrong width.
         """
+        size = size_on_host(X, self.backend, self.dtype)
+        if not self.backend.has_room_for(size) and len(X) > 1:
+            half = len(X) // 2
+            return np.concatenate([self.forward(X[:half]), self.forward(X[half:])])
         rows = self.rows_to_device(X, borrow=True)
         out = self.backend.empty((len(rows), self.spec.outputs), self.dtype)
         self._predict(rows, out)
@@ -316,15 +329,22 @@ class Network:
 
     @classmethod
     def from_state(
-        cls, state: NetworkState, device: str = "auto", threads: int | None = None
+        cls,
+        state: NetworkState,
+        device: str = "auto",
+        threads: int | None = None,
+        precision: str | None = None,
     ) -> Network:
         """A network of its own, on a device, with everything that `state` holds.
 
+        Args:
+            precision: None for the state's.
+
         Raises:
-            BackendUnavailable: the device, or the state's precision on it, cannot be had.
+            BackendUnavailable: the device, or the precision on it, cannot be had.
         """
         network = cls.__new__(cls)
-        network._allocate(state.spec, device, state.precision, state.seed, threads)
+        network._allocate(state.spec, device, precision or state.precision, state.seed, threads)
         network.set_parameters(state.weights, state.biases)
         network.preprocessing, network.target_scaler = state.preprocessing, state.target_scaler
         network.classes = state.classes
@@ -345,17 +365,39 @@ class Network:
         write_state(Path(path), self.state())
 
 
-def load(path: str | Path, device: str = "auto", threads: int | None = None) -> Network:
-    """The network of a file that `Network.save` wrote, on a device; its precision is the file's.
+def load(
+    path: str | Path,
+    device: str = "auto",
+    threads: int | None = None,
+    precision: str | None = None,
+) -> Network:
+    """The network of a file that `Network.save` wrote, on a device.
+
+    Args:
+        device, threads: as `Network` takes them.
+        precision: None for the one that the file states.
 
     Raises:
         ModelFileError: missing, damaged, or not such a file.
-        BackendUnavailable: the device, or the file's precision on it, cannot be had.
+        BackendUnavailable: the device, or the precision on it, cannot be had.
     """
-    get_backend(device, threads=threads)  # what is wrong with the device is no fault of the file
+    # What is wrong with the device is no fault of the file.
+    get_backend(device, precision or "float32", threads)
     state = read_state(Path(path))
     try:
-        get_backend(device, state.precision, threads)
-        return Network.from_state(state, device, threads)
+        if precision is None:
+            _require_precision_of(path, state.precision, device, threads)
+        return Network.from_state(state, device, threads, precision)
     except (InvalidInput, InvalidSetting) as error:
         raise ModelFileError(f"{path}: the model file is damaged: {error}") from None
+
+
+def _require_precision_of(
+    path: str | Path, precision: str, device: str, threads: int | None
+) -> None:
+    try:
+        get_backend(device, precision, threads)
+    except BackendUnavailable as error:
+        raise BackendUnavailable(
+            f'{path}: {error}; to use the model here, load it with precision="float32"'
+        ) from error

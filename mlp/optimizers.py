@@ -25,17 +25,20 @@ INFINITY = float("inf")
 
 @dataclass(frozen=True)
 class Flat:
-    """What an update works on besides its state: see `mlp.backends.protocol` for the last two.
+    """What an update works on besides its state.
 
     Attributes:
         parameters, gradients: flat buffers (P,).
-        scalars, counters: learning rate and gradient scale; seed, step, batch.
+        scalars, counters: see `mlp.backends.protocol`.
+        copies: the parameters in the compute dtype (P,), which the update has to refresh; None
+            where products read the parameters themselves.
     """
 
     parameters: Array
     gradients: Array
     scalars: Array
     counters: Array
+    copies: Array | None
 
 
 class Optimizer(ABC):

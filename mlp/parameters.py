@@ -36,6 +36,7 @@ class Layout:
 
     @classmethod
     def of(cls, spec: NetworkSpec, dtype: np.dtype[Any]) -> Layout:
+        """The layout of buffers of `dtype`, or of several dtypes of which it is the smallest."""
         unit = ALIGNMENT // dtype.itemsize
         offsets, end = [], 0
         sizes = [i * o for i, o in zip(spec.widths, spec.widths[1:], strict=False)]
@@ -62,10 +63,10 @@ class Layout:
 
 
 class ParameterBuffer:
-    """A flat array of one layout (parameters, or their gradients), with its views.
+    """A flat array of one layout (parameters, their copies, or gradients), with its views.
 
     Attributes:
-        flat: (size,) of the network's dtype.
+        flat: (size,) of `dtype`.
         weights, biases: views of it per layer, (I, O) and (O,).
     """
 
@@ -76,9 +77,11 @@ class ParameterBuffer:
         self.biases = layout.biases(self.flat)
 
 
-def host_copies(backend: Backend, arrays: Iterable[Array]) -> tuple[HostArray, ...]:
+def host_copies(
+    backend: Backend, arrays: Iterable[Array], dtype: np.dtype[Any]
+) -> tuple[HostArray, ...]:
     """Copies on the host, read-only, so that no one takes them for the arrays themselves."""
-    copies = tuple(backend.to_host(array) for array in arrays)
+    copies = tuple(backend.to_host(array).astype(dtype, copy=False) for array in arrays)
     for array in copies:
         array.flags.writeable = False
     return copies

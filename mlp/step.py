@@ -7,14 +7,24 @@ copied out between two steps.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
-from mlp.backends.protocol import LOSS_SUM, WEIGHT_SUM, Array
-from mlp.backpropagation import OutputLoss, Tape, backward, forward, output_delta
-from mlp.errors import InvalidSetting
+from mlp.backends.protocol import (
+    ALIGNMENT,
+    FIRST_LOSS_SCALE,
+    LOSS_SCALE,
+    LOSS_SUM,
+    SKIPPED,
+    WEIGHT_SUM,
+    Array,
+    RowStream,
+)
+from mlp.backpropagation import OutputLoss, Tape, TapeRoom, backward, forward, output_delta
+from mlp.errors import DeviceOutOfMemory, InvalidSetting
 from mlp.losses import Loss
 from mlp.network import Network
 from mlp.optimizers import Flat, Optimizer
@@ -63,15 +73,21 @@ class Step:
         X, y, weight: all training rows on the device: (N, I), labels (N,) or numbers (N, O), and
             sample weights (N,) or None.
         seed: of the dropout masks.
+        stream: where the rows are too many for the device, what X, y and weight belong to.
 
     Attributes:
+        rows: N.
         batches: steps in an epoch.
         counters, rates, scalars: see `mlp.backends.protocol`.
+        scaling: the loss scale, in the precision float16; else None.
         order: (N,) int64, the rows in the order of this epoch.
         full, last: arrays of a full batch, and of the last one of an epoch.
         totals: (2,) float64, sums of weighted losses and of weights since the epoch began.
         flat: the parameters, their gradients, and the numbers of the current step.
         state: the optimizer's flat buffers.
+
+    Raises:
+        DeviceOutOfMemory: the device has no room for such a batch; says which size would fit.
     """
 
     def __init__(
@@ -85,33 +101,67 @@ class Step:
         y: Array,
         weight: Array | None,
         seed: int,
+        stream: RowStream | None = None,
     ) -> None:
         backend = self.backend = network.backend
         self.network, self.optimizer, self.regularization = network, optimizer, regularization
         self.X, self.y, self.weight = X, y, weight
         self.joined = OutputLoss.of(loss, network.spec.output_activation)
-        rows = len(X)
+        self.stream = stream
+        rows = self.rows = len(X) if stream is None else len(stream.order)
         self.batch_size = min(batch_size, rows)
         self.batches = -(-rows // self.batch_size)
-        self.counters = backend.from_host(np.array([seed, 0, -1]), np.int64)
+        self.counters = backend.from_host(np.array([seed, 0, -1, 0]), np.int64)
         self.rates = backend.zeros((self.batches,), np.float64)
-        self.scalars = backend.zeros((2,), np.float64)
+        self.scalars = backend.zeros((3,), np.float64)
+        self.scaling: Array | None = None
+        if network.precision == "float16":
+            self.scaling = backend.from_host(np.array([FIRST_LOSS_SCALE, 0]), np.float64)
         self.totals = backend.zeros((2,), np.float64)
-        self.order = backend.zeros((rows,), np.int64)
+        self.order = backend.zeros((rows,), np.int64) if stream is None else stream.order
+        self._one_row = backend.zeros((1,), np.int64)
         self.gradients = ParameterBuffer(backend, network.layout, network.dtype)
-        self.flat = Flat(network.parameters.flat, self.gradients.flat, self.scalars, self.counters)
+        parameters, compute = network.parameters, network.compute
+        self.flat = Flat(
+            parameters.flat, self.gradients.flat, self.scalars, self.counters,
+            None if compute is parameters else compute.flat,
+        )  # fmt: skip
         self.state = optimizer.start(backend, network.parameters, network.dtype)
         self.layers = self.joined.layers(network.layers(self.gradients, self.counters))
         self.full = self._allocate(self.batch_size)
         self.last = self._first(rows - (self.batches - 1) * self.batch_size)
 
     def _allocate(self, rows: int) -> Batch:
-        backend, network = self.backend, self.network
-        return Batch(
-            backend.zeros((rows,), np.int64),
-            Tape.allocate(backend, network.spec, rows, network.dtype, dropout=True),
-            backend.empty((rows, *self.y.shape[1:]), self.y.dtype),
-            None if self.weight is None else backend.empty((rows,), network.dtype),
+        backend, network, y = self.backend, self.network, self.y
+        try:
+            # The largest last, so that what is free by then tells which size would fit.
+            return Batch(
+                index=backend.zeros((rows,), np.int64),
+                target=backend.empty((rows, *y.shape[1:]), y.dtype),
+                weight=None if self.weight is None else backend.empty((rows,), network.dtype),
+                tape=Tape.allocate(backend, network.spec, rows, network.dtype, dropout=True),
+            )
+        except DeviceOutOfMemory as error:
+            asked, free = error.asked, error.free
+        # Raised here, so that it holds no frame, and thereby no array, of what failed.
+        raise DeviceOutOfMemory(self._too_large(rows, asked, free), asked, free)
+
+    def _too_large(self, rows: int, asked: int, free: int) -> str:
+        dtype, compute = self.network.dtype, self.network.compute.flat.dtype
+        room = TapeRoom.of(self.network.spec, dropout=True, together=compute == dtype)
+        row = sum(room.widths) * compute.itemsize + sum(room.output_widths) * dtype.itemsize
+        row += math.prod(self.y.shape[1:]) * self.y.dtype.itemsize + np.dtype(np.int64).itemsize
+        row += 0 if self.weight is None else dtype.itemsize
+        padding = ALIGNMENT * (len(room.widths) + len(room.output_widths) + 3)
+        fitting = min((free - padding) // row, rows - 1)
+        return (
+            f"device '{self.backend.device}' has no room for batches of {rows:,} rows: "
+            f"{_mebibytes(asked)} were asked for and {_mebibytes(free)} are free; "
+            + (
+                f"a batch_size of {fitting:,} would fit"
+                if fitting > 0
+                else "not even a batch_size of 1 would fit: use a smaller network"
+            )
         )
 
     def _first(self, rows: int) -> Batch:
@@ -121,15 +171,26 @@ class Step:
 
     def begin_epoch(self, epoch: int, rates: Doubles) -> None:
         """Shuffles the rows for an epoch (from 0), sets each step's rate, clears the totals."""
-        self.backend.begin_epoch(self.counters, self.totals, self.order, self.rates, epoch, rates)
+        order = self.order
+        if self.stream is not None:  # it shuffles; its order is of places and does not change
+            self.stream.begin_epoch(epoch)
+            order = self._one_row
+        self.backend.begin_epoch(self.counters, self.totals, order, self.rates, epoch, rates)
 
     def run(self, start: int, stop: int) -> None:
         """Runs the steps of batches start, ..., stop - 1 of this epoch, one operation at a time."""
         for number in range(start, stop):
+            if self.stream is not None:
+                self.stream.require(number)
             self.run_one(self.full if number < self.batches - 1 else self.last)
 
     def run_one(self, batch: Batch) -> None:
         """The next step of the epoch; nothing in it depends on a number that the host holds."""
+        self.compute_gradients(batch)
+        self.update()
+
+    def compute_gradients(self, batch: Batch) -> None:
+        """The part of a step up to the gradients: gather, forward, loss, backward."""
         backend, tape, index = self.backend, batch.tape, batch.index
         backend.begin_step(
             self.counters, self.rates, self.scalars, self.order, index, self.batch_size
@@ -139,14 +200,18 @@ class Step:
         if batch.weight is not None:
             backend.gather_rows(self.weight, index, batch.weight)
         forward(backend, self.layers, tape)
-        output_delta(backend, self.joined, tape, batch.target, batch.weight, self.totals)
+        output_delta(
+            backend, self.joined, tape, batch.target, batch.weight, self.totals, self.scaling
+        )
         backward(backend, self.layers, tape)
-        self._update()
 
-    def _update(self) -> None:
+    def update(self) -> None:
+        """The rest of a step: what regularization does to the gradients, and the update."""
         backend, terms = self.backend, self.regularization
         parameters, gradients = self.flat.parameters, self.flat.gradients
         end = self.network.layout.weights_end
+        if self.scaling is not None:
+            backend.unscale(gradients, self.scaling, self.scalars, self.counters)
         if terms.l1 or terms.l2:
             backend.penalty(parameters[:end], gradients[:end], terms.l1, terms.l2)
         if terms.clip_norm is not None:
@@ -154,6 +219,8 @@ class Step:
         if terms.weight_decay:
             backend.decay(parameters[:end], self.scalars, terms.weight_decay)
         self.optimizer.update(backend, self.flat, self.state)
+        if self.flat.copies is not None:
+            backend.copy(parameters, self.flat.copies)
 
     def mean_loss(self) -> float:
         """Mean loss of the rows visited since the epoch began; waits for the device."""
@@ -162,13 +229,27 @@ class Step:
         return float(sums[LOSS_SUM]) / weight if weight else float("nan")
 
     @property
+    def skipped(self) -> int:
+        """Updates skipped so far because gradients overflowed; waits for the device."""
+        if self.scaling is None:
+            return 0
+        return int(self.backend.to_host(self.counters)[SKIPPED])
+
+    @property
+    def loss_scale(self) -> float:
+        """What deltas are multiplied by; 1 without loss scaling; waits for the device."""
+        if self.scaling is None:
+            return 1.0
+        return float(self.backend.to_host(self.scaling)[LOSS_SCALE])
+
+    @property
     def largest_product(self) -> int:
         """FLOPs of the largest matrix product in a step."""
         widths = self.network.spec.widths
         return max(2 * self.batch_size * i * o for i, o in pairwise(widths))
 
     def resume(self, earlier: Step) -> None:
-        """Goes on from the optimizer state and step count of an earlier Step of the network.
+        """Goes on from an earlier Step of the network: optimizer state, step count, loss scale.
 
         Raises:
             InvalidSetting: the earlier one had another optimizer.
@@ -181,7 +262,13 @@ class Step:
         for name, buffer in self.state.items():
             backend.copy(earlier.state[name], buffer)
         backend.copy(earlier.counters, self.counters)
+        if self.scaling is not None:
+            backend.copy(earlier.scaling, self.scaling)
 
     def release(self) -> None:
         """Lets go of the rows and of the arrays of a batch; what `resume` needs stays."""
-        del self.X, self.y, self.weight, self.order, self.full, self.last
+        del self.X, self.y, self.weight, self.order, self.stream, self.full, self.last
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 2**20:,.1f} MiB"

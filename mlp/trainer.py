@@ -11,8 +11,10 @@ from typing import Any, NoReturn
 import numpy as np
 
 from mlp import random
-from mlp.backends.protocol import Run
+from mlp.backends.protocol import HostRows, RowStream, Run
 from mlp.callbacks import AnyCallback, Callback, as_callbacks
+from mlp.data.arrays import as_rows
+from mlp.data.placing import preparation, size_on_host
 from mlp.errors import InvalidSetting, TrainingDiverged, require_in, require_positive_int
 from mlp.evaluation import Evaluator
 from mlp.losses import Loss, get_loss
@@ -53,6 +55,8 @@ class Trainer:
             included), learning_rate (of its last step), seconds (of its steps), and with a
             validation set validation_loss and validation_score (see `mlp.evaluation.score`).
         stopped: why training ended early, or None.
+        streams: whether the rows of the last call of `fit` were too many for the device, and were
+            fed to it in chunks.
 
     Raises:
         InvalidSetting: an unknown name, a size that is not positive, a loss that does not fit.
@@ -94,6 +98,7 @@ class Trainer:
         self.last_epoch = 0
         self.history: History = {}
         self.stopped: str | None = None
+        self.streams = False
         self.has_validation = False
         self.schedule_state = self.schedule.start()
         self.step: Step | None = None
@@ -122,7 +127,9 @@ class Trainer:
 
         Raises:
             InvalidInput: data that cannot be used; the network is then unchanged.
-            TrainingDiverged: the loss became infinite or NaN.
+            TrainingDiverged: the loss or the weights became infinite or NaN, or in float16 the
+                gradients of every step did.
+            DeviceOutOfMemory: a GPU has no room for the rows or for such a batch.
             KeyboardInterrupt: passed on after the callbacks' `on_fit_end`, so that BestWeights and
                 EarlyStopping have put the best weights back.
         """
@@ -162,23 +169,50 @@ class Trainer:
         """Steps in an epoch of the current `fit`; 0 before the first."""
         return self.step.batches if self.step else 0
 
+    @property
+    def skipped_steps(self) -> int:
+        """Updates skipped so far because gradients overflowed; 0 but in the precision float16."""
+        return self.step.skipped if self.step else 0
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Trainer cannot be copied or pickled; copy or save its network")
 
     def _prepare(self, X: Any, y: Any, sample_weight: Any) -> Step:
         """A step over these rows, with the optimizer state and counters of earlier ones."""
         network = self.network
-        rows = network.rows_to_device(X, borrow=True)
-        target = network.target_to_device(y, len(rows), self.loss)
-        weight = network.weight_to_device(sample_weight, len(rows))
+        stream = self._stream(X, y, sample_weight)
+        data: tuple[Any, ...]
+        if stream is None:
+            rows = network.rows_to_device(X, borrow=True)
+            target = network.target_to_device(y, len(rows), self.loss)
+            weight = network.weight_to_device(sample_weight, len(rows))
+            data = rows, target, weight
+        else:
+            data = stream.X, stream.y, stream.weight
         step = Step(
             network, self.loss, self.optimizer, self.regularization,
-            self.batch_size, rows, target, weight, self.seed,
+            self.batch_size, *data, self.seed, stream,
         )  # fmt: skip
         if self.step is not None:
             step.resume(self.step)
-        self.step = step
+        self.step, self.streams = step, stream is not None
         return step
+
+    def _stream(self, X: Any, y: Any, sample_weight: Any) -> RowStream | None:
+        """A stream of the rows where the device has no room for them all, else None."""
+        network, backend = self.network, self.network.backend
+        if backend.has_room_for(size_on_host(X, backend, network.dtype)):
+            return None
+        rows = as_rows(X, network.spec.inputs)
+        return backend.stream(
+            HostRows(
+                rows,
+                preparation(network.preprocessing, network.dtype, "X"),
+                network.check_target(y, len(rows), self.loss),
+                network.check_weight(sample_weight, len(rows)),
+            ),
+            network.dtype, self.batch_size, self.seed,
+        )  # fmt: skip
 
     def _check_history(self, validation: bool) -> None:
         if self.epoch and ("validation_loss" in self.history) != validation:
@@ -195,9 +229,11 @@ class Trainer:
         else:
             rates = np.stack([self._rates(self._horizon(step, i)) for i in range(count)])
             sums = np.zeros((count, 2))
+            skipped = step.skipped
             started = time.perf_counter()
             run.epochs(self.epoch, rates, sums)
             seconds = (time.perf_counter() - started) / count
+            self._require_updates(step, skipped + count * step.batches)
             for (total, weight), of_epoch in zip(sums.tolist(), rates, strict=True):
                 values = {"loss": total / weight if weight else math.nan}
                 self._require_finite("loss", values["loss"])
@@ -209,14 +245,16 @@ class Trainer:
             self._epochs = max(self._epochs // 2, 1)
 
     def _horizon(self, step: Step, ahead: int = 0) -> Horizon:
-        return Horizon(self.epoch + ahead, self.last_epoch, step.batches, len(step.X))
+        return Horizon(self.epoch + ahead, self.last_epoch, step.batches, step.rows)
 
     def _run_epoch(
         self, step: Step, run: Run, evaluate: Evaluator | None, hooks: list[Callback]
     ) -> None:
         rates = self._rates(self._horizon(step))
         step.begin_epoch(self.epoch, rates)
+        skipped = step.skipped
         seconds = self._run_slices(step, run, hooks)
+        self._require_updates(step, skipped + step.batches)
         values = {"loss": step.mean_loss()}
         self._require_finite("loss", values["loss"])
         self._require_finite_weights(step)
@@ -251,15 +289,31 @@ class Trainer:
 
     def _require_finite(self, name: str, loss: float) -> None:
         if not math.isfinite(loss):
-            raise TrainingDiverged(
-                f"training diverged in epoch {self.epoch + 1}: the {name} is {loss}; use a "
-                "smaller learning rate, clip_norm, or inputs and targets of the size of 1"
-            )
+            raise self._diverged(f"the {name} is {loss}")
 
     def _require_finite_weights(self, step: Step) -> None:
         # The loss was that of the weights before the last step.
-        weights = step.backend.to_host(self.network.parameters.flat)
-        self._require_finite("sum of the weights", float(weights.sum(dtype=np.float64)))
+        if not step.backend.is_finite(self.network.parameters.flat):
+            raise self._diverged("the weights are not finite")
+
+    def _diverged(self, what: str) -> TrainingDiverged:
+        return TrainingDiverged(
+            f"training diverged in epoch {self.epoch + 1}: {what}; use a "
+            "smaller learning rate, clip_norm, or inputs and targets of the size of 1"
+        )
+
+    def _require_updates(self, step: Step, if_all_skipped: int) -> None:
+        """Raises TrainingDiverged where every update was skipped, and a smaller scale is no help.
+
+        `if_all_skipped` is what the step counts as skipped if every update was.
+        """
+        if step.scaling is None or step.skipped < if_all_skipped:
+            return
+        if step.loss_scale < 1:
+            raise TrainingDiverged(
+                f"training came to a stop in epoch {self.epoch + 1}: the gradients overflow "
+                "float16 even with a loss scale below 1; use precision 'bfloat16' or 'float32'"
+            )
 
     def _run_slices(self, step: Step, run: Run, hooks: list[Callback]) -> float:
         """Runs an epoch's steps; returns the seconds they took."""

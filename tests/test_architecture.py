@@ -26,7 +26,8 @@ FLOORS = [
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 MAY_IMPORT_KERNELS = {
     "mlp.backends.numba", "mlp.backends.numba_capture", "mlp.backends.numba_predict",
-    "mlp.backends.cupy",
+    "mlp.backends.cupy", "mlp.backends.cupy_capture", "mlp.backends.cupy_device",
+    "mlp.backends.cupy_rules", "mlp.backends.cupy_stream",
 }  # fmt: skip
 # The public names import nothing by themselves, and __main__ only starts the command line.
 ABOVE_ALL = {"mlp", "mlp.__main__"}

@@ -1,9 +1,7 @@
 """What cannot be used is refused with a sentence that says what, where, and what to do."""
 
-import importlib.machinery
 import math
 import sys
-import types
 
 import numpy as np
 import pytest
@@ -11,7 +9,6 @@ import pytest
 import mlp
 from mlp.backends import _BACKENDS, available_backends, get_backend, unavailable_reason
 from mlp.errors import BackendUnavailable, InvalidSetting, MLPError, require_in
-from tests.problems import network
 
 LAYERS = [mlp.Dense(3, "tanh"), mlp.Dense(2, "softmax")]
 
@@ -166,40 +163,7 @@ def test_devices_that_are_none(device):
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:3"])
 def test_cuda_says_what_is_missing_and_never_falls_back(device, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    message = "no CUDA kernels yet .and CuPy is not installed.; use device='cpu'"
-    with pytest.raises(BackendUnavailable, match=message):
-        net(device=device)
-
-
-def fake_cupy(monkeypatch, count) -> None:
-    def get_device_count() -> int:
-        if isinstance(count, Exception):
-            raise count
-        return count
-
-    module = types.ModuleType("cupy")
-    module.__spec__ = importlib.machinery.ModuleSpec("cupy", None)
-    module.cuda = types.SimpleNamespace(
-        runtime=types.SimpleNamespace(getDeviceCount=get_device_count)
-    )
-    monkeypatch.setitem(sys.modules, "cupy", module)
-
-
-@pytest.mark.parametrize(
-    ("count", "device", "message"),
-    [
-        (
-            OSError("no driver"),
-            "cuda",
-            "no CUDA kernels yet .and CuPy finds no usable driver: no driver.; use",
-        ),
-        (0, "cuda", "CuPy finds 0 CUDA devices; number 0 is not"),
-        (2, "cuda:2", "CuPy finds 2 CUDA devices; number 2 is not"),
-    ],
-)
-def test_cuda_without_a_device(count, device, message, monkeypatch):
-    fake_cupy(monkeypatch, count)
-    with pytest.raises(BackendUnavailable, match=message):
+    with pytest.raises(BackendUnavailable, match=r"CuPy is not installed; pip .*device='cpu'"):
         net(device=device)
 
 
@@ -222,10 +186,10 @@ def test_a_backend_is_made_once(backend):
 
 
 @pytest.mark.parametrize("precision", ["tf32", "float16"])
-def test_a_precision_that_the_device_lacks(precision, backend):
-    message = f"precision '{precision}' is not available on device '{backend.name}'; use one of: fl"
+def test_a_precision_that_the_device_lacks(precision):
+    message = f"precision '{precision}' is not available on device 'cpu'; use one of: float64, "
     with pytest.raises(BackendUnavailable, match=message):
-        network(4, LAYERS, backend, precision)
+        mlp.Network(4, LAYERS, device="cpu", precision=precision)
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])

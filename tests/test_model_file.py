@@ -270,3 +270,32 @@ def test_a_link_and_the_permissions_of_a_file_outlive_saving(tmp_path):
     assert link.is_symlink()
     assert stat.S_IMODE(real.stat().st_mode) == 0o600
     assert mlp.load(real).seed == 1
+
+
+# --- precisions -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["tf32", "float16"])
+def test_a_precision_that_the_device_lacks_can_be_changed(precision, tmp_path):
+    made = mlp.Network(4, [mlp.Dense(3)], device="numpy", precision=precision)
+    made.save(tmp_path / "a.safetensors")
+    assert mlp.load(tmp_path / "a.safetensors", "numpy").precision == precision
+    with pytest.raises(
+        mlp.BackendUnavailable,
+        match=f"precision '{precision}' is not available on device 'cpu'.*"
+        'load it with precision="float32"',
+    ):
+        mlp.load(tmp_path / "a.safetensors", "cpu")
+    loaded = mlp.load(tmp_path / "a.safetensors", "cpu", precision="float32")
+    assert (loaded.precision, loaded.dtype) == ("float32", np.float32)
+    for ours, theirs in zip(loaded.weights, made.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_another_precision_of_the_file_has_its_dtype(tmp_path):
+    made = mlp.Network(4, [mlp.Dense(3)], device="numpy", precision="float64")
+    made.save(tmp_path / "a.safetensors")
+    loaded = mlp.load(tmp_path / "a.safetensors", "numpy", precision="float32")
+    assert {W.dtype for W in loaded.weights} == {np.dtype(np.float32)}
+    with pytest.raises(mlp.InvalidSetting, match="unknown precision 'float23'"):
+        mlp.load(tmp_path / "a.safetensors", "numpy", precision="float23")

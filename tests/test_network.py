@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import mlp
+from mlp.data.placing import BLOCK_ROWS
 from mlp.errors import InvalidInput
-from mlp.network import BLOCK_ROWS
 from tests.problems import difference, network, rows
 from tests.tolerances import FLOAT64_RELATIVE, assert_close
 

@@ -39,6 +39,11 @@ ELEMENTARY_ULPS = {
 # array's elements, while a wrong rounding befalls all: so the whole array is compared.
 BFLOAT16_NORM = 2.0**-11
 
+# The rounding of a number that is stored in 16 bits: relative, and of float16's smallest ones. The
+# type that NumPy lacks, bfloat16, travels as uint16.
+STORED_RELATIVE = {np.dtype(np.uint16): 2.0**-8, np.dtype(np.float16): 2.0**-11}
+STORED_LEAST = {np.dtype(np.uint16): 0.0, np.dtype(np.float16): 2.0**-25}
+
 # Bytes that Python objects of a step may take; the arrays of the allocation test are far larger.
 STEADY_STATE_BYTES = 4096
 # The same for the futures and locks with which a team of threads is started, once in a slice.

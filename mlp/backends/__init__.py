@@ -18,13 +18,13 @@ _BACKENDS: dict[str, tuple[str, str]] = {
     "cuda": ("mlp.backends.cupy", "CupyBackend"),
 }
 
-# precision -> (dtype of parameters and activations, backends that have it where they can be used)
+# precision -> (dtype of parameters, backends that have it where they can be used)
 _PRECISIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "float64": ("float64", ("numpy", "cpu", "cuda")),
     "float32": ("float32", ("numpy", "cpu", "cuda")),
-    "tf32": ("float32", ("cuda",)),
+    "tf32": ("float32", ("numpy", "cuda")),
     "bfloat16": ("float32", ("numpy", "cpu", "cuda")),
-    "float16": ("float32", ("cuda",)),
+    "float16": ("float32", ("numpy", "cuda")),
 }
 # Precisions whose matrix products round their operands, unlike everything else.
 _OF_PRODUCTS = ("tf32", "bfloat16", "float16")
@@ -60,12 +60,13 @@ def get_backend(device: str, precision: str = "float32", threads: int | None = N
         if name != "cpu":
             raise InvalidSetting(f"threads can be set for device 'cpu' alone, not for '{device}'")
     _require_precision(precision, name)
-    products = precision if precision in _OF_PRODUCTS else None
-    return _make(name, int(number or 0), products, threads)
+    # Elsewhere the dtype of the arrays says the rest, so that float32 and float64 share a backend.
+    kept = precision if name == "cuda" or precision in _OF_PRODUCTS else None
+    return _make(name, int(number or 0), kept, threads)
 
 
 @functools.cache
-def _make(name: str, number: int, products: str | None, threads: int | None) -> Backend:
+def _make(name: str, number: int, precision: str | None, threads: int | None) -> Backend:
     module, cls = _BACKENDS[name]
     try:
         make = getattr(importlib.import_module(module), cls)
@@ -74,8 +75,8 @@ def _make(name: str, number: int, products: str | None, threads: int | None) -> 
             f"device '{name}' cannot be loaded: {error}; install fused-mlp with what it needs"
         ) from error
     if name == "cuda":
-        return cast(Backend, make(number))
-    return cast(Backend, make(products, threads) if name == "cpu" else make(products))
+        return cast(Backend, make(number, precision))
+    return cast(Backend, make(precision, threads) if name == "cpu" else make(precision))
 
 
 def unavailable_reason(name: str) -> str | None:
@@ -106,7 +107,7 @@ def available_precisions(name: str) -> list[str]:
 
 
 def precision_dtype(precision: str) -> np.dtype[Any]:
-    """The dtype of parameters and activations."""
+    """The dtype of a network's parameters, outputs and gradients."""
     return np.dtype(_PRECISIONS[precision][0])
 
 

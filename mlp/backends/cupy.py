@@ -1,32 +1,381 @@
-"""The place of the CUDA backend: this release has none, and says so, and what else is missing."""
+"""The CUDA backend: the operations of the contract as launches of our own kernels."""
 
 from __future__ import annotations
 
-import importlib.util
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
 
-from mlp.errors import BackendUnavailable
+import numpy as np
+
+from mlp.backends.cupy_capture import CapturedSteps
+from mlp.backends.cupy_device import CudaDevice
+from mlp.backends.cupy_predict import Predictor
+from mlp.backends.cupy_rules import Rules
+from mlp.backends.cupy_stream import RowStream
+from mlp.backends.protocol import Array, Dropout, HostArray, HostRows, Run
+from mlp.errors import BackendUnavailable, InvalidInput
+from mlp.random import dropout_threshold
+from mlp_kernels.cuda import (
+    activations,
+    columns,
+    control,
+    convert,
+    gather,
+    losses,
+    optimizers,
+    products,
+    shuffle,
+    softmax,
+)
+from mlp_kernels.cuda.compile import TENSOR_CORES
+from mlp_kernels.cuda.launch import Launch
+
+# How much of what is free the training rows may take: batches and evaluation need the rest.
+SHARE_OF_ROWS = 0.7
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# precision -> what products read; others read the dtype of the parameters. NumPy has no bfloat16:
+# the bits of one are a uint16 here.
+COMPUTE: dict[str, np.dtype[Any]] = {
+    "bfloat16": np.dtype(np.uint16),
+    "float16": np.dtype(np.float16),
+}
 
 
-class CupyBackend:
-    """Raises BackendUnavailable: there are no CUDA kernels yet."""
+def _explained(operation: F) -> F:
+    """The operation, with what a launch raises over types, shapes and names made an MLPError."""
+
+    @functools.wraps(operation)
+    def call(*arguments: Any, **named: Any) -> Any:
+        try:
+            return operation(*arguments, **named)
+        except (AttributeError, TypeError, ValueError) as error:
+            if isinstance(error, InvalidInput):
+                raise
+            raise InvalidInput(f"{operation.__name__}: {error}") from error
+
+    return cast(F, call)
+
+
+class DeviceRoom:
+    """Memory for what one launch leaves to its last block: it grows, and is used over and over.
+
+    What a launch was given stays valid, since recorded launches hold their arrays.
+    """
+
+    def __init__(self, device: CudaDevice) -> None:
+        self._device = device
+        self._arrays: dict[np.dtype[Any], Array] = {}
+
+    def numbers(self, count: int, dtype: Any) -> Array:
+        return self._room(max(count, 1), np.dtype(dtype), self._device.empty)
+
+    def tickets(self, count: int) -> Array:
+        return self._room(max(count, 1), np.dtype(np.uint32), self._device.zeros)
+
+    def _room(self, count: int, dtype: np.dtype[Any], allocate: Callable[..., Array]) -> Array:
+        if dtype not in self._arrays or self._arrays[dtype].size < count:
+            self._arrays.pop(dtype, None)  # given back before more is asked for
+            self._arrays[dtype] = allocate((count,), dtype)
+        return self._arrays[dtype][:count]
+
+
+class CupyBackend(Rules):
+    """See `mlp.backends.protocol.Backend` for what each operation does.
+
+    Args:
+        number: of the device.
+        precision: how products are made; see `mlp.backends`.
+
+    Raises:
+        BackendUnavailable: the device, or the precision on it, cannot be had.
+    """
 
     name = "cuda"
+    threads = 1  # of the processor
 
-    def __init__(self, number: int) -> None:
-        raise BackendUnavailable(
-            f"this release has no CUDA kernels yet ({_driver_state(number)}); use device='cpu'"
+    def __init__(self, number: int = 0, precision: str = "float32") -> None:
+        self.on = CudaDevice(number)
+        self.device = f"cuda:{number}" if number else "cuda"
+        if precision == "tf32" and self.on.capability < TENSOR_CORES:
+            raise BackendUnavailable(
+                f"precision 'tf32' needs compute capability 8.0 or newer, and device {number} has "
+                f"{self.on.capability[0]}.{self.on.capability[1]}; use precision 'float32'"
+            )
+        self._compute = COMPUTE.get(precision)
+        self._tiles = products.Device(
+            self.on.capability, self.on.processors, tf32=precision == "tf32"
+        )
+        self._room = DeviceRoom(self.on)
+        self._keys: Array | None = None
+
+    def _run(self, *launches: Launch) -> None:
+        for launch in launches:
+            self.on.run(launch)
+
+    def compute_dtype(self, dtype: Any) -> np.dtype[Any]:
+        parameters: np.dtype[Any] = np.dtype(dtype)
+        if self._compute is not None and parameters == np.float32:
+            return self._compute
+        return parameters
+
+    # --- memory ---------------------------------------------------------------------------------
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        return self.on.empty(shape, dtype)
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        return self.on.zeros(shape, dtype)
+
+    def from_host(self, array: HostArray, dtype: Any) -> Array:
+        if np.dtype(dtype) == np.uint16:  # bfloat16, rounded on the device
+            out = self.empty(np.shape(array), dtype)
+            self.copy(self.from_host(array, np.float32), out)
+            return out
+        host = np.ascontiguousarray(array, dtype).reshape(np.shape(array))
+        out = self.empty(host.shape, dtype)
+        self.on.upload(host, out)
+        return out
+
+    def borrow(self, array: HostArray, dtype: Any) -> Array:
+        return self.from_host(array, dtype)
+
+    def device_array(self, value: Any) -> Array | None:
+        try:
+            return self.on.own(value)
+        except BackendUnavailable as error:
+            raise InvalidInput(str(error)) from error
+
+    def to_host(self, array: Array) -> HostArray:
+        if array.dtype in (np.uint16, np.float16):
+            single = self.empty(array.shape, np.float32)
+            self.copy(array, single)
+            array = single
+        return self.on.download(array)
+
+    @_explained
+    def copy(self, source: Array, out: Array) -> None:
+        self._run(convert.convert(source, out))
+
+    @_explained
+    def gather_rows(self, X: Array, index: Array, out: Array) -> None:
+        self._run(gather.gather_rows(X, index, out))
+
+    @_explained
+    def convert_rows(
+        self, X: Array, out: Array, mean: Array | None = None, scale: Array | None = None
+    ) -> None:
+        self._run(convert.standardise(X, out, mean, scale))
+
+    @_explained
+    def is_finite(self, array: Array) -> bool:
+        count = self.empty((1,), np.int64)
+        self._run(convert.count_not_finite(array, count, self._room))
+        return not self.on.download(count)[0]
+
+    def has_room_for(self, size: int) -> bool:
+        return size <= SHARE_OF_ROWS * self.on.free_bytes
+
+    def stream(self, rows: HostRows, dtype: np.dtype[Any], batch_size: int, seed: int) -> RowStream:
+        return RowStream(self, rows, dtype, batch_size, seed)
+
+    # --- layer ----------------------------------------------------------------------------------
+
+    @_explained
+    def linear_forward(
+        self,
+        x: Array,
+        W: Array,
+        b: Array,
+        activation: str,
+        a: Array,
+        saved: Array | None,
+        dropout: Dropout | None = None,
+    ) -> None:
+        drop = _numbers(dropout)
+        if activation != "softmax":
+            self._run(products.linear_forward(self._tiles, x, W, b, activation, a, saved, drop))
+            return
+        z = products.linear_forward(self._tiles, x, W, b, "identity", a, None)
+        apart = None if saved is a else saved
+        self._run(z, softmax.softmax_rows(a, a, apart, drop))
+
+    @_explained
+    def linear_delta(
+        self,
+        delta: Array,
+        W: Array,
+        saved: Array,
+        activation: str,
+        out: Array,
+        db_prev: Array,
+        dropout: Dropout | None = None,
+    ) -> None:
+        drop = _numbers(dropout)
+        if activation != "softmax":
+            self._run(
+                products.linear_delta(
+                    self._tiles, self._room, delta, W, saved, activation, out, db_prev, drop
+                )
+            )
+            return
+        # Softmax mixes the outputs of a row, so its derivative is a pass of its own.
+        self._run(
+            products.linear_delta(
+                self._tiles, self._room, delta, W, saved, "identity", out, db_prev
+            ),
+            softmax.softmax_delta(out, saved, out, drop),
+            columns.column_sums(out, db_prev, self._room),
         )
 
+    @_explained
+    def linear_grads(self, x: Array, delta: Array, dW: Array, db: Array | None) -> None:
+        self._run(products.linear_grads(self._tiles, self._room, x, delta, dW))
+        if db is not None:
+            self._run(columns.column_sums(delta, db, self._room))
 
-def _driver_state(number: int) -> str:
-    """What stands between this process and device `number`, apart from the kernels."""
-    if importlib.util.find_spec("cupy") is None:
-        return "and CuPy is not installed"
-    try:
-        import cupy
+    @_explained
+    def activation_delta(self, gradient: Array, saved: Array, activation: str, out: Array) -> None:
+        if activation == "softmax":
+            self._run(softmax.softmax_delta(gradient, saved, out))
+        else:
+            self._run(activations.activation_delta(gradient, saved, activation, out))
 
-        count = int(cupy.cuda.runtime.getDeviceCount())
-    except Exception as error:  # CuPy reports a missing or old driver by several types
-        return f"and CuPy finds no usable driver: {error}"
-    there = "is there" if number < count else "is not"
-    return f"CuPy finds {count} CUDA devices; number {number} {there}"
+    # --- loss -----------------------------------------------------------------------------------
+
+    @_explained
+    def loss(
+        self,
+        form: str,
+        output: Array,
+        target: Array,
+        weight: Array | None,
+        parameter: float,
+        delta: Array,
+        totals: Array,
+        scaling: Array | None = None,
+    ) -> None:
+        self._run(
+            *losses.loss(
+                form, output, target, weight, parameter, delta, totals, self._room, scaling
+            )
+        )
+
+    # --- update ---------------------------------------------------------------------------------
+
+    @_explained
+    def _update(
+        self,
+        rule: optimizers.Rule,
+        parameters: Array,
+        gradients: Array,
+        scalars: Array,
+        counters: Array,
+    ) -> None:
+        self._run(optimizers.update(rule, parameters, gradients, scalars, counters))
+
+    @_explained
+    def unscale(self, gradients: Array, scaling: Array, scalars: Array, counters: Array) -> None:
+        self._run(
+            optimizers.prepare(
+                gradients, gradients[:0], scalars, counters, self._room, scaling=scaling
+            )
+        )
+
+    @_explained
+    def penalty(self, weights: Array, gradients: Array, l1: float, l2: float) -> None:
+        self._run(optimizers.prepare(gradients, weights, None, None, self._room, l1=l1, l2=l2))
+
+    @_explained
+    def decay(self, weights: Array, scalars: Array, weight_decay: float) -> None:
+        self._run(optimizers.decay(weights, scalars, weight_decay))
+
+    @_explained
+    def clip_norm(self, gradients: Array, max_norm: float, scalars: Array) -> None:
+        self._run(
+            optimizers.prepare(
+                gradients, gradients[:0], scalars, None, self._room, max_norm=max_norm
+            )
+        )
+
+    def fused_update(self, steps: Any) -> list[Launch]:
+        """What `Step.update` does, in one pass over the parameters, or two."""
+        flat, terms = steps.flat, steps.regularization
+        end = steps.network.layout.weights_end
+        launches = []
+        if steps.scaling is not None or terms.l1 or terms.l2 or terms.clip_norm is not None:
+            launches.append(
+                optimizers.prepare(
+                    flat.gradients, flat.parameters[:end], flat.scalars, flat.counters, self._room,
+                    scaling=steps.scaling, l1=terms.l1, l2=terms.l2, max_norm=terms.clip_norm,
+                )
+            )  # fmt: skip
+        launches.append(
+            optimizers.update(
+                self.rule_of(steps), flat.parameters, flat.gradients, flat.scalars, flat.counters,
+                copies=flat.copies, weights_end=end, weight_decay=terms.weight_decay,
+            )
+        )  # fmt: skip
+        return launches
+
+    # --- control --------------------------------------------------------------------------------
+
+    @_explained
+    def begin_epoch(
+        self,
+        counters: Array,
+        totals: Array,
+        order: Array,
+        rates: Array,
+        epoch: int,
+        new_rates: HostArray,
+    ) -> None:
+        self.on.upload(np.ascontiguousarray(new_rates, np.float64), rates)
+        needed = shuffle.keys_needed(order.size)
+        if needed and (self._keys is None or self._keys.size < needed):
+            self._keys = self.empty((needed,), np.uint64)
+        self._run(
+            control.begin_epoch(counters, totals),
+            *shuffle.shuffle(counters, epoch, order, self._keys if needed else None),
+        )
+
+    @_explained
+    def begin_step(
+        self,
+        counters: Array,
+        rates: Array,
+        scalars: Array,
+        order: Array,
+        index: Array,
+        batch_size: int,
+    ) -> None:
+        self._run(
+            control.begin_step(counters, rates, scalars, order, index, batch_size, self._room)
+        )
+
+    def predictor(
+        self, layers: Sequence[Any], flat: Array, repeated: bool = False
+    ) -> Callable[[Array, Array], None]:
+        return Predictor(self, layers, flat, repeated)
+
+    @contextmanager
+    def capture(self, steps: Any) -> Iterator[Run]:
+        try:
+            yield CapturedSteps(self, steps)
+        finally:
+            self.synchronize()  # what is queued may still read what the recordings hold
+
+    def synchronize(self) -> None:
+        self.on.synchronize()
+
+
+def _numbers(dropout: Dropout | None) -> products.DropoutNumbers | None:
+    """A dropout as the kernels take it."""
+    if dropout is None:
+        return None
+    return products.DropoutNumbers(
+        dropout_threshold(dropout.rate), 1 / (1 - dropout.rate), dropout.layer, dropout.counters
+    )

@@ -10,10 +10,19 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numba.core.errors import NumbaError
 
+from mlp.backends.host import HostMemory, aligned_empty
 from mlp.backends.numba_capture import CompiledSteps
 from mlp.backends.numba_predict import Predictor
-from mlp.backends.numpy import HostMemory, aligned_empty
-from mlp.backends.protocol import SEED, STEP, Array, Dropout, HostArray, Run
+from mlp.backends.protocol import (
+    LOSS_SCALE,
+    SEED,
+    SKIPPED,
+    STEP,
+    Array,
+    Dropout,
+    HostArray,
+    Run,
+)
 from mlp.backends.threads import thread_limit
 from mlp.errors import BackendUnavailable, InvalidInput, InvalidSetting
 from mlp.random import dropout_threshold
@@ -68,6 +77,11 @@ def _pairs_type() -> np.dtype[Any]:
             "precision 'bfloat16' needs a processor with AVX512-BF16 or AMX-BF16: this one has "
             f"{error}; use precision 'float32'"
         ) from error
+
+
+def _t(counters: Array) -> int:
+    """The number of this update, from 1: skipped ones do not count."""
+    return int(counters[STEP]) - int(counters[SKIPPED])
 
 
 def _or_empty(state: Array | None, like: Array) -> Array:
@@ -184,6 +198,7 @@ class NumbaBackend(HostMemory):
         parameter: float,
         delta: Array,
         totals: Array,
+        scaling: Array | None = None,
     ) -> None:
         losses.loss(
             losses.FORMS[form], output, target, weight, parameter, delta, totals,
@@ -191,6 +206,8 @@ class NumbaBackend(HostMemory):
             self._room("values", len(output), np.dtype(np.float64)),
             loss_unit(_float(output), target.ndim == 1),
         )  # fmt: skip
+        if scaling is not None:
+            delta *= delta.dtype.type(scaling[LOSS_SCALE])  # of one dtype: no buffer is made
 
     # --- update ---------------------------------------------------------------------------------
 
@@ -215,7 +232,7 @@ class NumbaBackend(HostMemory):
         rule = optimizers.Sgd(
             _or_empty(velocity, parameters), momentum, dampening, weight_decay, nesterov
         )
-        self._update(rule, parameters, gradients, scalars, int(counters[STEP]))
+        self._update(rule, parameters, gradients, scalars, _t(counters))
 
     @_explained
     def rmsprop(
@@ -250,7 +267,7 @@ class NumbaBackend(HostMemory):
         eps: float,
     ) -> None:
         rule = optimizers.Adagrad(total, lr_decay, weight_decay, eps)
-        self._update(rule, parameters, gradients, scalars, int(counters[STEP]))
+        self._update(rule, parameters, gradients, scalars, _t(counters))
 
     @_explained
     def adam(
@@ -271,7 +288,7 @@ class NumbaBackend(HostMemory):
         rule = optimizers.Adam(
             m, v, _or_empty(v_max, v), beta1, beta2, eps, weight_decay, decoupled
         )
-        self._update(rule, parameters, gradients, scalars, int(counters[STEP]))
+        self._update(rule, parameters, gradients, scalars, _t(counters))
 
     @_explained
     def lion(
@@ -326,7 +343,9 @@ class NumbaBackend(HostMemory):
     ) -> None:
         optimizers.begin_step(counters, rates, scalars, order, index, batch_size)
 
-    def predictor(self, layers: Sequence[Any], flat: Array) -> Callable[[Array, Array], None]:
+    def predictor(
+        self, layers: Sequence[Any], flat: Array, repeated: bool = False
+    ) -> Callable[[Array, Array], None]:
         return Predictor(layers, flat, self.threads, self._packed(flat))
 
     def capture(self, steps: Any) -> AbstractContextManager[Run]:

@@ -8,8 +8,8 @@ import numpy as np
 
 from mlp.backends import threads as teams
 from mlp.backends.compilation import announced, machine_code
+from mlp.backends.host import aligned_empty
 from mlp.backends.numba_predict import start_in
-from mlp.backends.numpy import aligned_empty
 from mlp.random import Doubles, dropout_threshold
 from mlp_kernels.cpu import epoch, losses
 from mlp_kernels.cpu.activations import ACTIVATIONS

@@ -10,7 +10,7 @@ import numpy as np
 
 from mlp.backends import threads as teams
 from mlp.backends.compilation import announced, machine_code
-from mlp.backends.numpy import aligned_empty
+from mlp.backends.host import aligned_empty
 from mlp.backends.protocol import Array
 from mlp_kernels.cpu import inference
 from mlp_kernels.cpu.activations import ACTIVATIONS

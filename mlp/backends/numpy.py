@@ -5,7 +5,6 @@ What it computes in float64 is the truth that all other backends are tested agai
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,13 +14,16 @@ import numpy as np
 from mlp import random
 from mlp.activations import activation_backward, get_activation
 from mlp.backends.blas import fitting_threads
+from mlp.backends.host import HostMemory
 from mlp.backends.protocol import (
-    ALIGNMENT,
     BATCH,
     GRADIENT_SCALE,
     LEARNING_RATE,
+    LOSS_SCALE,
     LOSS_SUM,
     SEED,
+    SKIP,
+    SKIPPED,
     STEP,
     WEIGHT_SUM,
     Array,
@@ -31,64 +33,26 @@ from mlp.backends.protocol import (
     Run,
     Steps,
 )
+from mlp.backends.rounding import ROUNDED
 from mlp.losses import FORMS
-
-
-def aligned_empty(shape: tuple[int, ...], dtype: Any) -> HostArray:
-    """An array on the host whose first byte is aligned to 256."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    raw = np.empty(size + ALIGNMENT, dtype=np.uint8)
-    offset = -raw.ctypes.data % ALIGNMENT
-    aligned: HostArray = raw[offset : offset + size].view(dtype).reshape(shape)
-    return aligned
-
-
-class HostMemory:
-    """The memory operations of backends whose arrays are NumPy arrays."""
-
-    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        return aligned_empty(shape, dtype)
-
-    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        array = aligned_empty(shape, dtype)
-        array.fill(0)
-        return array
-
-    def from_host(self, array: HostArray, dtype: Any) -> Array:
-        result = aligned_empty(array.shape, dtype)
-        result[...] = array
-        return result
-
-    def borrow(self, array: HostArray, dtype: Any) -> Array:
-        if array.dtype == dtype and array.flags.carray:
-            return array
-        return self.from_host(array, dtype)
-
-    def to_host(self, array: Array) -> HostArray:
-        return np.array(array)
-
-    def copy(self, source: Array, out: Array) -> None:
-        np.copyto(out, source)
-
-    def synchronize(self) -> None:
-        return None
 
 
 class NumpyBackend(HostMemory):
     """See `mlp.backends.protocol.Backend` for what each operation does.
 
     Args:
-        products: "bfloat16" rounds the operands of matrix products to that; None for as they are.
+        products: "tf32", "bfloat16" or "float16" rounds the operands of matrix products to that;
+            None for as they are.
     """
 
     name = device = "numpy"
     threads = 1
 
     def __init__(self, products: str | None = None) -> None:
-        self._operand = bfloat16_rounded if products == "bfloat16" else _as_it_is
+        self._operand = _as_it_is if products is None else ROUNDED[products]
 
     def gather_rows(self, X: Array, index: Array, out: Array) -> None:
-        np.take(X, index, axis=0, out=out)
+        out[...] = X[index]
 
     # --- layer ----------------------------------------------------------------------------------
 
@@ -144,11 +108,14 @@ class NumpyBackend(HostMemory):
         parameter: float,
         delta: Array,
         totals: Array,
+        scaling: Array | None = None,
     ) -> None:
         value, gradient = FORMS[form](output, target, parameter)
         w = np.ones_like(value) if weight is None else weight
         total = w.sum(dtype=np.float64)
         share = w / total if total > 0 else np.zeros_like(w)
+        if scaling is not None:
+            share = share * scaling[LOSS_SCALE]
         delta[...] = gradient * share[:, None]
         totals[LOSS_SUM] += np.dot(w.astype(np.float64), value.astype(np.float64))
         totals[WEIGHT_SUM] += total
@@ -167,10 +134,12 @@ class NumpyBackend(HostMemory):
         weight_decay: float,
         nesterov: bool,
     ) -> None:
+        if scalars[SKIP] == 1:
+            return
         g = _decayed_gradient(parameters, gradients, scalars, weight_decay)
         step = g
         if velocity is not None:
-            first = counters[STEP] == 1  # PyTorch's first velocity is the gradient, not dampened
+            first = _t(counters) == 1  # PyTorch's first velocity is the gradient, not dampened
             velocity[...] = g if first else momentum * velocity + (1 - dampening) * g
             step = g + momentum * velocity if nesterov else velocity
         parameters -= float(scalars[LEARNING_RATE]) * step
@@ -188,6 +157,8 @@ class NumpyBackend(HostMemory):
         weight_decay: float,
         momentum: float,
     ) -> None:
+        if scalars[SKIP] == 1:
+            return
         lr = float(scalars[LEARNING_RATE])
         g = _decayed_gradient(parameters, gradients, scalars, weight_decay)
         square[...] = alpha * square + (1 - alpha) * g * g
@@ -213,8 +184,10 @@ class NumpyBackend(HostMemory):
         weight_decay: float,
         eps: float,
     ) -> None:
+        if scalars[SKIP] == 1:
+            return
         g = _decayed_gradient(parameters, gradients, scalars, weight_decay)
-        lr = float(scalars[LEARNING_RATE]) / (1 + (int(counters[STEP]) - 1) * lr_decay)
+        lr = float(scalars[LEARNING_RATE]) / (1 + (_t(counters) - 1) * lr_decay)
         total += g * g
         parameters -= lr * g / (np.sqrt(total) + eps)
 
@@ -233,7 +206,9 @@ class NumpyBackend(HostMemory):
         weight_decay: float,
         decoupled: bool,
     ) -> None:
-        lr, t = float(scalars[LEARNING_RATE]), int(counters[STEP])
+        if scalars[SKIP] == 1:
+            return
+        lr, t = float(scalars[LEARNING_RATE]), _t(counters)
         if decoupled:
             parameters *= 1 - lr * weight_decay
             g = _decayed_gradient(parameters, gradients, scalars, 0.0)
@@ -258,6 +233,8 @@ class NumpyBackend(HostMemory):
         beta2: float,
         weight_decay: float,
     ) -> None:
+        if scalars[SKIP] == 1:
+            return
         g = _decayed_gradient(parameters, gradients, scalars, 0.0)
         direction = np.sign(beta1 * m + (1 - beta1) * g)
         m[...] = beta2 * m + (1 - beta2) * g
@@ -267,7 +244,8 @@ class NumpyBackend(HostMemory):
         gradients += l1 * np.sign(weights) + l2 * weights
 
     def decay(self, weights: Array, scalars: Array, weight_decay: float) -> None:
-        weights *= 1 - float(scalars[LEARNING_RATE]) * weight_decay
+        if scalars[SKIP] == 0:
+            weights *= 1 - float(scalars[LEARNING_RATE]) * weight_decay
 
     def clip_norm(self, gradients: Array, max_norm: float, scalars: Array) -> None:
         norm = np.linalg.norm(gradients.astype(np.float64))
@@ -301,11 +279,13 @@ class NumpyBackend(HostMemory):
         counters[BATCH] += 1
         counters[STEP] += 1
         scalars[LEARNING_RATE] = rates[counters[BATCH]]
-        scalars[GRADIENT_SCALE] = 1.0
+        scalars[GRADIENT_SCALE], scalars[SKIP] = 1.0, 0.0
         first = counters[BATCH] * batch_size
         index[...] = order[first : first + len(index)]
 
-    def predictor(self, layers: Sequence[Any], flat: Array) -> Callable[[Array, Array], None]:
+    def predictor(
+        self, layers: Sequence[Any], flat: Array, repeated: bool = False
+    ) -> Callable[[Array, Array], None]:
         def predict(x: Array, out: Array) -> None:
             a = x
             for layer in layers:
@@ -339,20 +319,6 @@ class StepByStep:
             sums[i] = self._backend.to_host(self._steps.totals)
 
 
-def bfloat16_rounded(x: HostArray) -> HostArray:
-    """Float32 numbers rounded to 8 significant bits, ties to even, and still float32.
-
-    A bfloat16 is the upper half of a float32: half of the last place that stays is added, and what
-    is below it cleared.
-    """
-    bits = np.ascontiguousarray(x).view(np.uint32)
-    rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) & np.uint32(
-        0xFFFF0000
-    )
-    result: HostArray = np.where(np.isnan(x), x, rounded.view(np.float32))
-    return result
-
-
 def _as_it_is(x: HostArray) -> HostArray:
     return x
 
@@ -364,6 +330,11 @@ def dropout_factor(dropout: Dropout, like: HostArray) -> HostArray:
     mask = random.dropout_mask(seed, step, dropout.layer, shape, dropout.rate)
     result: HostArray = mask.astype(like.dtype) * like.dtype.type(1 / (1 - dropout.rate))
     return result
+
+
+def _t(counters: Array) -> int:
+    """The number of this update, from 1: skipped ones do not count."""
+    return int(counters[STEP] - counters[SKIPPED])
 
 
 def _decayed_gradient(

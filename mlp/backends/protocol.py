@@ -2,19 +2,25 @@
 
 Data-sized operations write into arrays that they are given and allocate nothing that grows with the
 batch (the NumPy reference, written to be read, may). An `Array` belongs to its backend: NumPy
-arrays on the CPU backends, device arrays elsewhere. All are C-contiguous, of the network's dtype
-unless said, and only `to_host` may be relied on to make a NumPy array of one.
+arrays on the CPU backends, device arrays elsewhere. All are C-contiguous, and only `to_host` may be
+relied on to make a NumPy array of one. They are of the network's dtype, that of its parameters,
+unless said: "compute" marks those of `compute_dtype`, which a 16-bit precision stores in 16 bits.
 
 Sizes: B rows in the batch, I inputs and O outputs of a layer, N rows of data, P numbers in a flat
 buffer. `z = x @ W + b`, `a = g(z)`, `delta = dLoss/dz`.
 
 What changes from step to step is in three small arrays, so that a recorded step can be replayed:
 
-- `counters` (3,) int64: SEED; STEP, this step, from 1; BATCH, its place in the epoch, from 0;
+- `counters` (4,) int64: SEED; STEP, this step, from 1; BATCH, its place in the epoch, from 0;
+  SKIPPED, the steps so far whose update was skipped because gradients overflowed;
 - `rates` (batches per epoch,) float64: the learning rate of each step of this epoch;
-- `scalars` (2,) float64: LEARNING_RATE and GRADIENT_SCALE of the current step.
+- `scalars` (3,) float64: LEARNING_RATE and GRADIENT_SCALE of the current step, and SKIP: 1 where
+  its update is to be skipped, else 0.
 
-The order (N,) int64 of an epoch's rows is an array, too.
+The order (N,) int64 of an epoch's rows is an array, too, and so is what loss scaling goes by:
+
+- `scaling` (2,) float64: LOSS_SCALE, by which the deltas of this step are multiplied, so that
+  numbers of 16 bits hold them; GOOD_STEPS, steps since the scale changed. None: no loss scaling.
 """
 
 from __future__ import annotations
@@ -32,9 +38,14 @@ HostArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 # Bytes to which arrays, and the views of a flat buffer, are aligned.
 ALIGNMENT = 256
 
-SEED, STEP, BATCH = 0, 1, 2
-LEARNING_RATE, GRADIENT_SCALE = 0, 1
+SEED, STEP, BATCH, SKIPPED = range(4)
+LEARNING_RATE, GRADIENT_SCALE, SKIP = range(3)
 LOSS_SUM, WEIGHT_SUM = 0, 1
+LOSS_SCALE, GOOD_STEPS = 0, 1
+
+# The scale begins as in torch.amp.GradScaler, and doubles after so many steps without an overflow.
+FIRST_LOSS_SCALE = 2.0**16
+GOOD_STEPS_TO_DOUBLE = 2000
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,46 @@ class Dropout:
     rate: float
     layer: int
     counters: Array
+
+
+@dataclass(frozen=True)
+class HostRows:
+    """Training rows that stay on the host.
+
+    Attributes:
+        X: rows (N, I), of any dtype; may be mapped from a file.
+        prepare: makes of some rows (B, I) what the network takes, (B, I).
+        y: targets, labels (N,) int64 or numbers (N, O).
+        weight: sample weights (N,), or None.
+    """
+
+    X: HostArray
+    prepare: Callable[[HostArray], HostArray]
+    y: HostArray
+    weight: HostArray | None
+
+
+class RowStream(Protocol):
+    """Rows on their way to the device, in chunks, ahead of the steps that take them.
+
+    Attributes:
+        X, y, weight: arrays of the device that hold the rows of a few batches.
+        order: (N,) int64, the place in these arrays of each row of the epoch.
+    """
+
+    X: Array
+    y: Array
+    weight: Array | None
+    order: Array
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Shuffles the rows as `Backend.begin_epoch` would."""
+
+    def require(self, batch: int) -> None:
+        """Has the rows of a batch there when what is queued after this call runs.
+
+        Batches are asked for in order, and all steps of earlier ones are queued before.
+        """
 
 
 class Steps(Protocol):
@@ -93,6 +144,13 @@ class Backend(Protocol):
     threads: int  # the most that it uses by itself
     device: str  # as `get_backend` takes it: the name, and the number where there are several
 
+    def compute_dtype(self, dtype: Any) -> np.dtype[Any]:
+        """What products read and layers hand on, for parameters of `dtype`.
+
+        The dtype of the batch, of hidden activations and what is saved of them, of deltas, and of
+        the weights' copies that products read. The same dtype, except in a precision of 16 bits.
+        """
+
     # --- memory ---------------------------------------------------------------------------------
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -107,14 +165,35 @@ class Backend(Protocol):
     def borrow(self, array: HostArray, dtype: Any) -> Array:
         """`from_host` for reading only: may be the host array itself, if the device can use it."""
 
+    def device_array(self, value: Any) -> Array | None:
+        """What a user passes, as an array of this device, where it lives there; else None.
+
+        Nothing is copied, but on the device where the value is not C-contiguous. Its dtype is the
+        value's own. None on the backends of the processor, whose arrays are the host's.
+        """
+
     def to_host(self, array: Array) -> HostArray:
-        """A host copy; waits for the device."""
+        """A host copy; waits for the device. It may be float32 where NumPy lacks the dtype."""
 
     def copy(self, source: Array, out: Array) -> None:
-        """out[...] = source, of one shape and dtype."""
+        """out[...] = source, of one shape; rounded to the nearest if their dtypes differ."""
 
     def gather_rows(self, X: Array, index: Array, out: Array) -> None:
-        """out[i] = X[index[i]]: X (N, I) or (N,), index (B,) int64 in 0..N-1, out as X."""
+        """out[i] = X[index[i]]: X (N, I) or (N,), index (B,) int64 in 0..N-1.
+
+        `out` is of X's dtype, or of the compute dtype: then rounded to the nearest.
+        """
+
+    def convert_rows(
+        self, X: Array, out: Array, mean: Array | None = None, scale: Array | None = None
+    ) -> None:
+        """Out = (X - mean) / scale in float64, rounded to out's dtype: X (N, I) of any real dtype.
+
+        mean and scale (I,) are float64, or both None for X itself.
+        """
+
+    def is_finite(self, array: Array) -> bool:
+        """Whether all numbers of an array are finite; waits for the device."""
 
     # --- layer ----------------------------------------------------------------------------------
 
@@ -128,7 +207,9 @@ class Backend(Protocol):
         saved: Array | None,
         dropout: Dropout | None = None,
     ) -> None:
-        """A = g(x @ W + b): x (B, I), W (I, O), b (O,), a (B, O).
+        """A = g(x @ W + b): x (B, I) and W (I, O) compute, b (O,), a (B, O).
+
+        a and saved are compute in a hidden layer, and of the network's dtype in the output layer.
 
         `saved` (B, O) receives what the backward pass needs of this layer, g(z) or z as the
         activation table says. It may be `a` itself where that is g(z) and there is no dropout, and
@@ -148,14 +229,21 @@ class Backend(Protocol):
         """Out = (delta @ W.T) * g'(saved), and its column sums in db_prev: the step backwards.
 
         delta (B, O) and W (I, O) are a layer's; saved, out (B, I), activation, dropout and db_prev
-        (I,) belong to the layer before it. With dropout, out is also times mask / (1 - rate).
+        (I,) belong to the layer before it. With dropout, out is also times mask / (1 - rate). All
+        are compute, but db_prev.
         """
 
     def linear_grads(self, x: Array, delta: Array, dW: Array, db: Array | None) -> None:
-        """DW = x.T @ delta, and db = column sums of delta unless None: x (B, I), delta (B, O)."""
+        """DW = x.T @ delta, and db = column sums of delta unless None.
+
+        x (B, I) and delta (B, O) are compute, dW (I, O) and db (O,) of the network's dtype.
+        """
 
     def activation_delta(self, gradient: Array, saved: Array, activation: str, out: Array) -> None:
-        """dLoss/dz from dLoss/da, all (B, O); `out` may be `gradient`."""
+        """dLoss/dz from dLoss/da, all (B, O) of an output layer; `out` may be `gradient`.
+
+        gradient and out are compute, saved is of the network's dtype.
+        """
 
     # --- loss -----------------------------------------------------------------------------------
 
@@ -168,6 +256,7 @@ class Backend(Protocol):
         parameter: float,
         delta: Array,
         totals: Array,
+        scaling: Array | None = None,
     ) -> None:
         """The loss of a batch, and its gradient.
 
@@ -177,13 +266,26 @@ class Backend(Protocol):
             target: (B, O) of the network's dtype, or class labels (B,) int64 in 0..O-1.
             weight: sample weights w (B,) of the network's dtype, >= 0; None for all 1.
             parameter: the form's number (label smoothing, Huber's delta).
-            delta: (B, O), receives w_i dL_i/d output_i / sum(w), or 0 where sum(w) is 0.
+            delta: (B, O) compute, receives w_i dL_i/d output_i / sum(w), or 0 where sum(w) is 0.
             totals: (2,) float64, to which sum(w_i L_i) and sum(w_i) are added.
+            scaling: where given, delta is also multiplied by scaling[LOSS_SCALE].
         """
 
     # --- update ---------------------------------------------------------------------------------
     # Flat buffers (P,). The gradient is read as gradients * scalars[GRADIENT_SCALE]. Optimizer
-    # state that a variant does without is None. Formulas are in `mlp.optimizers`.
+    # state that a variant does without is None. Formulas are in `mlp.optimizers`; their t is
+    # counters[STEP] - counters[SKIPPED]. Optimizers and `decay` do nothing where scalars[SKIP] is
+    # 1.
+
+    def unscale(self, gradients: Array, scaling: Array, scalars: Array, counters: Array) -> None:
+        """Gradients *= 1 / scaling[LOSS_SCALE], and what follows for this step and the next scale.
+
+        Where all gradients are finite, GOOD_STEPS += 1, and when it reaches GOOD_STEPS_TO_DOUBLE,
+        LOSS_SCALE *= 2 and GOOD_STEPS = 0. Else scalars[SKIP] = 1, counters[SKIPPED] += 1,
+        LOSS_SCALE /= 2 and GOOD_STEPS = 0.
+
+        Source: Micikevicius et al., "Mixed precision training", ICLR 2018; torch.amp.GradScaler.
+        """
 
     def sgd(
         self,
@@ -288,19 +390,32 @@ class Backend(Protocol):
         index: Array,
         batch_size: int,
     ) -> None:
-        """counters[BATCH] += 1, counters[STEP] += 1, scalars = [rates[counters[BATCH]], 1].
+        """counters[BATCH] += 1, counters[STEP] += 1, scalars = [rates[counters[BATCH]], 1, 0].
 
         index (B,) int64 receives order[batch_size * counters[BATCH]] and the B - 1 that follow, so
         that nothing in a step depends on a number that the host holds. An epoch starts with
         counters[BATCH] = -1, so that its first step is batch 0.
         """
 
-    def predictor(self, layers: Sequence[Any], flat: Array) -> Callable[[Array, Array], None]:
+    def has_room_for(self, size: int) -> bool:
+        """Whether so many bytes of rows can be on the device at once, beside all else."""
+
+    def stream(self, rows: HostRows, dtype: np.dtype[Any], batch_size: int, seed: int) -> RowStream:
+        """A stream of rows for which the device has no room; rows and values become `dtype`.
+
+        Raises BackendUnavailable where rows always stay where they are.
+        """
+
+    def predictor(
+        self, layers: Sequence[Any], flat: Array, repeated: bool = False
+    ) -> Callable[[Array, Array], None]:
         """A function of (x, out) that writes the outputs (N, O) of rows x (N, I) to out.
 
         `layers` are `mlp.backpropagation.Layer`s, whose dropout is not applied, and `flat` is the
-        buffer that their W and b are views of. The function goes on reading these, whose numbers
-        may change from call to call.
+        buffer of the parameters: their b are views of it, and their W where those are no copies of
+        a compute dtype. The function goes on reading these, whose numbers may change from call to
+        call. x and out are of the network's dtype. `repeated` says that the same two will come
+        again and again, so that a backend may record the pass, and hold them.
         """
 
     def capture(self, steps: Steps) -> AbstractContextManager[Run]:

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import click
 
-from mlp.cli.output import data_for, device_option, json_option, loss_of, print_json
+from mlp.cli.output import (
+    data_for,
+    device_option,
+    json_option,
+    loss_of,
+    precision_option,
+    print_json,
+)
 from mlp.errors import InvalidInput, InvalidSetting
 from mlp.network import load
 
@@ -19,6 +26,7 @@ from mlp.network import load
 @click.option("--row", type=int, help="Which row of DATA.  [default: 0]")
 @click.option("--learning-rate", type=float, help="Show the update by plain gradient descent, too.")
 @device_option
+@precision_option
 @json_option
 def explain(
     model: Path | None,
@@ -27,6 +35,7 @@ def explain(
     row: int | None,
     learning_rate: float | None,
     device: str,
+    precision: str | None,
     as_json: bool,
 ) -> None:
     """Show how MODEL computes one row of DATA, and every gradient that follows from its target.
@@ -38,13 +47,15 @@ def explain(
 
     if (model is None) == (example is None):
         raise InvalidSetting("name either a MODEL file or an --example: relu, sigmoid or matrix")
-    if example is not None and (row, learning_rate) != (None, None):
-        raise InvalidSetting("--row and --learning-rate go with a MODEL; an --example has its own")
+    if example is not None and (row, learning_rate, precision) != (None, None, None):
+        raise InvalidSetting(
+            "--row, --learning-rate and --precision go with a MODEL; an --example has its own"
+        )
     row = row or 0
     if example is not None:
         walk = explain_example(example, device=device)
     elif model is not None:
-        network = load(model, device)
+        network = load(model, device, precision=precision)
         found = data_for(network, model, data, need_target=True)
         if not 0 <= row < len(found.X):
             raise InvalidInput(

@@ -43,7 +43,7 @@ def gradcheck(
     if model is None:
         errors = _check_every_formula(device, seed)
     else:
-        network = load(model, device)
+        network = load(model, device, precision="float64")
         found = data_for(network, model, data, need_target=True)
         loss = loss_of(network, model)
         errors = check_gradients(network, found.X[:rows], found.y[:rows], loss, seed=seed)  # type: ignore[index]

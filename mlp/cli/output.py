@@ -25,6 +25,13 @@ def device_option(command: Command) -> Command:
     )(command)
 
 
+def precision_option(command: Command) -> Command:
+    return click.option(
+        "--precision",
+        help="What the model computes in: float32 works everywhere. [default: its own]",
+    )(command)
+
+
 def threads_option(command: Command) -> Command:
     return click.option(
         "--threads",

@@ -15,6 +15,7 @@ from mlp.cli.output import (
     device_option,
     json_option,
     overwrite_option,
+    precision_option,
     print_json,
     say,
     short,
@@ -35,6 +36,7 @@ from mlp.network import Network, load
 @click.option("--out", type=click.Path(path_type=Path), help="Write CSV here instead of stdout.")
 @overwrite_option
 @device_option
+@precision_option
 @threads_option
 @json_option
 def predict(
@@ -43,6 +45,7 @@ def predict(
     out: Path | None,
     overwrite: bool,
     device: str,
+    precision: str | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -51,7 +54,7 @@ def predict(
     DATA is a bundled data set or a .npz file with X; by default the bundled data set that the model
     was trained on. If it has y, the score against it is reported too.
     """
-    network = load(model, device, threads)
+    network = load(model, device, threads, precision)
     found = data_for(network, model, data, need_target=False)
     rows = as_rows(found.X, network.spec.inputs, f"{found.name}: X")
     predictions = network.predict(rows)

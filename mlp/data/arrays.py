@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from mlp.backends.host import all_finite
 from mlp.backends.protocol import Array, Backend, HostArray
 from mlp.errors import InvalidInput
 from mlp.losses import Loss
@@ -27,16 +27,21 @@ def as_rows(X: Any, inputs: int | None = None, name: str = "X") -> HostArray:
     rows = _numeric(X, name)
     if rows.ndim == 1:
         rows = rows[None, :]
-    if rows.ndim != 2:
-        raise InvalidInput(f"{name} must have 2 dimensions (rows, features), not {rows.ndim}")
-    if rows.size == 0:
-        raise InvalidInput(f"{name} is empty: its shape is {rows.shape}")
-    if inputs is not None and rows.shape[1] != inputs:
-        raise InvalidInput(
-            f"{name} has {rows.shape[1]} features per row, but the network takes {inputs}"
-        )
+    require_rows(rows.shape, inputs, name)
     _require_finite(rows, name)
     return rows
+
+
+def require_rows(shape: tuple[int, ...], inputs: int | None, name: str) -> None:
+    """Raises InvalidInput where this is no shape (N, I) of rows with `inputs` features."""
+    if len(shape) != 2:
+        raise InvalidInput(f"{name} must have 2 dimensions (rows, features), not {len(shape)}")
+    if 0 in shape:
+        raise InvalidInput(f"{name} is empty: its shape is {shape}")
+    if inputs is not None and shape[1] != inputs:
+        raise InvalidInput(
+            f"{name} has {shape[1]} features per row, but the network takes {inputs}"
+        )
 
 
 def as_target(
@@ -108,31 +113,41 @@ def to_device(array: HostArray, backend: Backend, dtype: np.dtype[Any], name: st
     Raises:
         InvalidInput: a number is not finite there: NaN, infinite, or beyond the dtype's range.
     """
-    if not _finite_in(array, dtype):
+    require_finite_in(dtype, name, finite_in(array, dtype))
+    return backend.from_host(array, dtype)
+
+
+def require_finite_in(dtype: np.dtype[Any], name: str, finite: bool) -> None:
+    """Raises InvalidInput unless `finite`."""
+    if not finite:
         limit = float(np.finfo(dtype).max)
         raise InvalidInput(
             f"{name} has numbers that are not finite in {dtype} (NaN, or beyond {limit:.2g})"
         )
-    return backend.from_host(array, dtype)
 
 
-def _finite_in(array: HostArray, dtype: np.dtype[Any]) -> bool:
+def finite_in(array: HostArray, dtype: np.dtype[Any]) -> bool:
+    """Whether all numbers are finite, and stay so in `dtype`."""
     if array.dtype == dtype:
-        return _all_finite(array)
+        return all_finite(array)
     limit = float(np.finfo(dtype).max)
     # A NaN is the smallest and the largest of its array, and compares as False.
     return float(array.min()) >= -limit and float(array.max()) <= limit
 
 
-def _all_finite(array: HostArray) -> bool:
-    # A sum is finite only if all its terms are; where it is not, they are looked at one by one.
-    with np.errstate(over="ignore", invalid="ignore"):
-        if math.isfinite(array.sum()):
-            return True
-    return bool(np.isfinite(array).all())
+# Of DLPack: memory of CUDA, and such that CUDA manages.
+_CUDA_MEMORY = (2, 13)
+
+
+def _lives_on_a_gpu(values: Any) -> bool:
+    if hasattr(values, "__dlpack_device__"):
+        return int(values.__dlpack_device__()[0]) in _CUDA_MEMORY
+    return hasattr(values, "__cuda_array_interface__")
 
 
 def _array(values: Any, name: str) -> HostArray:
+    if _lives_on_a_gpu(values):
+        raise InvalidInput(f"{name} lives on a GPU; use device='cuda' or copy it to the host")
     try:
         return np.asarray(values)
     except ValueError:
@@ -147,7 +162,7 @@ def _numeric(values: Any, name: str) -> HostArray:
 
 
 def _require_finite(array: HostArray, name: str) -> None:
-    if array.dtype.kind == "f" and not _all_finite(array):
+    if array.dtype.kind == "f" and not all_finite(array):
         _require(array, np.isfinite(array), "values must be finite", name)
 
 

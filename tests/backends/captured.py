@@ -78,10 +78,14 @@ def numbers(step: Step) -> dict[str, np.ndarray]:
         "totals": step.totals, "counters": step.counters, "scalars": step.scalars,
         "order": step.order, "rates": step.rates, **step.state,
     }  # fmt: skip
-    return {name: np.array(array) for name, array in found.items()}
+    return on_host(step, found)
 
 
-def batch_numbers(batch: Batch) -> dict[str, np.ndarray]:
+def on_host(step: Step, arrays: dict[str, Any]) -> dict[str, np.ndarray]:
+    return {name: step.backend.to_host(array) for name, array in arrays.items()}
+
+
+def batch_numbers(step: Step, batch: Batch) -> dict[str, np.ndarray]:
     """Copies of all that a step made on its way."""
     tape = batch.tape
     found = {"index": batch.index, "x": tape.x, "target": batch.target}
@@ -91,7 +95,7 @@ def batch_numbers(batch: Batch) -> dict[str, np.ndarray]:
         found |= {
             f"a[{i}]": tape.a[i], f"saved[{i}]": tape.saved[i], f"delta[{i}]": tape.delta[i],
         }  # fmt: skip
-    return {name: np.array(array) for name, array in found.items()}
+    return on_host(step, found)
 
 
 def assert_same_bits(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:

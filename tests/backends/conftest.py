@@ -66,6 +66,18 @@ def in_bfloat16(values) -> np.ndarray:
     return np.ldexp(np.rint(fraction * 256) / 256, exponent)
 
 
+def in_tf32(values) -> np.ndarray:
+    """Numbers rounded to 11 significant bits, ties away from zero; of any size, as in float64."""
+    fraction, exponent = np.frexp(np.abs(values))
+    return np.copysign(np.ldexp(np.floor(fraction * 2048 + 0.5) / 2048, exponent), values)
+
+
+def in_float16(values) -> np.ndarray:
+    """Numbers rounded to 11 significant bits, ties to even; for those of float16's normal range."""
+    fraction, exponent = np.frexp(values)
+    return np.ldexp(np.rint(fraction * 2048) / 2048, exponent)
+
+
 @pytest.fixture
 def device(backend: Backend, precision: np.dtype) -> Device:
     return Device(backend, precision)

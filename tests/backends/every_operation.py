@@ -53,7 +53,8 @@ def operations() -> list[Callable[[], None]]:
     labels = cpu.from_host(rng.integers(0, O, 500), np.int64)
     y, index = cpu.zeros((B,), np.int64), cpu.from_host(rng.integers(0, 500, B), np.int64)
     p, g, s1, s2, s3 = (array(P) for _ in range(5))
-    counters, rates, scalars = np.array([1, 1, -1]), np.full(100, 1e-3), np.ones(2)
+    counters, rates = np.array([1, 1, -1, 0]), np.full(100, 1e-3)
+    scalars, scaling = np.array([1e-3, 1.0, 0.0]), np.array([1.0, 0.0])
     order = cpu.from_host(rng.permutation(100 * B) % 500, np.int64)
     dropout = Dropout(0.5, 0, counters)
     epoch_order, epoch_rates = cpu.zeros((5 * B,), np.int64), np.zeros(5)
@@ -69,6 +70,7 @@ def operations() -> list[Callable[[], None]]:
         lambda: cpu.loss("softmax_cross_entropy", a, y, None, 0.1, delta, totals),
         lambda: cpu.loss("cross_entropy", a, rows, weight, 0.1, delta, totals),
         lambda: cpu.loss("mse", a, rows, None, 0.0, delta, totals),
+        lambda: cpu.loss("mse", a, rows, None, 0.0, delta, totals, scaling),
         lambda: cpu.activation_delta(delta, saved, "silu", delta),
         lambda: cpu.linear_grads(x, delta, dW, db),
         lambda: cpu.linear_grads(x, delta, dW, None),

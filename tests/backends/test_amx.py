@@ -19,7 +19,7 @@ import pytest
 from numba import cfunc, types
 
 from mlp.backends.numba import NumbaBackend
-from mlp.backends.numpy import bfloat16_rounded
+from mlp.backends.rounding import bfloat16_rounded
 from mlp.errors import BackendUnavailable
 from mlp_kernels.cpu import pairs
 from mlp_kernels.cpu.amx import TileInstructions

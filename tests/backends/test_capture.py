@@ -6,6 +6,9 @@ rounding does not add up. The bounds are those of single operations.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
@@ -20,13 +23,38 @@ from tests.backends.captured import (
     batch_numbers,
     numbers,
 )
-from tests.conftest import needs_bfloat16
+from tests.conftest import CUDA, device_name, needs_bfloat16
 
 EPOCHS = 2
 PRECISIONS = ["float64", "float32", pytest.param("bfloat16", marks=needs_bfloat16)]
 
 
 pytestmark = pytest.mark.usefixtures("as_many_threads_as_allowed")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What captures: a device as `mlp.Network` takes it, and its threads."""
+
+    device: str
+    threads: int | None = None
+
+    def step(self, problem: Problem) -> Step:
+        return problem.step(problem.network(self.device, self.threads))
+
+
+@pytest.fixture
+def engine(request) -> Iterator[Engine]:
+    """cpu-threads-2 is the processor with two threads; the others are `tests.conftest.CUDA`."""
+    place, _, threads = request.param.partition("-threads-")
+    with device_name(place) as name:
+        yield Engine(name, int(threads) if threads else None)
+
+
+def engines(*threads: int):
+    """A test with each engine, the processor with each of these numbers of threads."""
+    of_cpu = [f"cpu-threads-{count}" for count in threads]
+    return pytest.mark.parametrize("engine", [*of_cpu, *CUDA], indirect=True)
 
 
 def start_alike(ours: Step, theirs: Step) -> None:
@@ -36,13 +64,14 @@ def start_alike(ours: Step, theirs: Step) -> None:
         (ours.totals, theirs.totals),
         *((ours.state[name], theirs.state[name]) for name in theirs.state),
     ]:
-        a[...] = b
+        host = theirs.backend.to_host(b)
+        ours.backend.copy(ours.backend.from_host(host, host.dtype), a)
 
 
-def assert_steps_agree(problem: Problem, count: int = 1, epochs: int = EPOCHS) -> None:
-    """All steps of the epochs, with `count` threads."""
+def assert_steps_agree(problem: Problem, engine: Engine, epochs: int = EPOCHS) -> None:
+    """All steps of the epochs."""
     reference = problem.step(problem.network("numpy"))
-    compiled = problem.step(problem.network("cpu", count))
+    compiled = engine.step(problem)
     widths = reference.network.spec.widths
     terms = max(*widths, problem.batch_size)
     with (
@@ -57,7 +86,7 @@ def assert_steps_agree(problem: Problem, count: int = 1, epochs: int = EPOCHS) -
                 run(number, number + 1)
                 last = number == reference.batches - 1
                 ours, theirs = (
-                    numbers(step) | batch_numbers(step.last if last else step.full)
+                    numbers(step) | batch_numbers(step, step.last if last else step.full)
                     for step in (compiled, reference)
                 )
                 assert_all_near(ours, theirs, problem.precision, terms)
@@ -100,13 +129,14 @@ EVERYTHING = CLASSES.with_(
 )  # fmt: skip
 
 
+@engines(1)
 @pytest.mark.parametrize("output", [False, True], ids=["hidden", "output"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_every_activation(activation, output):
+def test_every_activation(activation, output, engine):
     if output:
-        assert_steps_agree(Problem(layers=layers(9, 4, output=activation)))
+        assert_steps_agree(Problem(layers=layers(9, 4, output=activation)), engine)
     elif activation != "softmax":  # which only an output layer may have
-        assert_steps_agree(Problem(layers=layers(9, 7, 4, hidden=activation)))
+        assert_steps_agree(Problem(layers=layers(9, 7, 4, hidden=activation)), engine)
 
 
 LOSSES = [
@@ -128,15 +158,16 @@ LOSSES = [
 ]
 
 
+@engines(1)
 @pytest.mark.parametrize("weights", [None, uneven], ids=["even", "weighted"])
 @pytest.mark.parametrize(("loss", "output", "targets"), LOSSES)
-def test_every_loss(loss, output, targets, weights):
+def test_every_loss(loss, output, targets, weights, engine):
     problem = Problem(
         layers=layers(9, 4, output=output), loss=loss, targets=targets, weights=weights
     )
-    assert_steps_agree(problem)
+    assert_steps_agree(problem, engine)
     if targets != "soft":  # rows of probabilities have two at least
-        assert_steps_agree(problem.with_(layers=layers(9, 1, output=output)), epochs=1)
+        assert_steps_agree(problem.with_(layers=layers(9, 1, output=output)), engine, epochs=1)
 
 
 def test_no_loss_form_is_forgotten():
@@ -144,6 +175,7 @@ def test_no_loss_form_is_forgotten():
     assert forms == set(FORMS)
 
 
+@engines(1)
 @pytest.mark.parametrize(
     "optimizer",
     [
@@ -169,8 +201,9 @@ def test_no_loss_form_is_forgotten():
     ids=repr,
 )
 @pytest.mark.parametrize("clip", [None, 0.05], ids=["whole", "clipped"])
-def test_every_optimizer(optimizer, clip):
-    assert_steps_agree(CLASSES.with_(optimizer=optimizer, terms=Regularization(clip_norm=clip)))
+def test_every_optimizer(optimizer, clip, engine):
+    clipped = CLASSES.with_(optimizer=optimizer, terms=Regularization(clip_norm=clip))
+    assert_steps_agree(clipped, engine)
 
 
 @pytest.mark.parametrize(
@@ -186,25 +219,25 @@ def test_every_optimizer(optimizer, clip):
     ],
     ids=repr,
 )
-@pytest.mark.parametrize("count", [1, 3])
-def test_regularization(terms, count):
-    assert_steps_agree(CLASSES.with_(terms=terms), count)
+@engines(1, 3)
+def test_regularization(terms, engine):
+    assert_steps_agree(CLASSES.with_(terms=terms), engine)
 
 
 @pytest.mark.parametrize("dropout", [0.01, 0.5, 0.9])
 @pytest.mark.parametrize("hidden", ["relu", "gelu", "identity"])
-@pytest.mark.parametrize("count", [1, 2])
-def test_dropout(dropout, hidden, count):
+@engines(1, 2)
+def test_dropout(dropout, hidden, engine):
     dropped = layers(9, 7, 3, hidden=hidden, output="softmax", dropout=dropout)
-    assert_steps_agree(CLASSES.with_(layers=dropped), count)
+    assert_steps_agree(CLASSES.with_(layers=dropped), engine)
 
 
-@pytest.mark.parametrize("count", [1, 2])
+@engines(1, 2)
 @pytest.mark.parametrize("weights", [uneven, none_in_the_second_batch, one_in_the_last_batch])
-def test_sample_weights(weights, count):
+def test_sample_weights(weights, engine):
     weighted = CLASSES.with_(weights=weights)
-    assert_steps_agree(weighted, count)
-    assert_steps_agree(weighted.with_(terms=Regularization(l2=0.1, clip_norm=0.1)), count)
+    assert_steps_agree(weighted, engine)
+    assert_steps_agree(weighted.with_(terms=Regularization(l2=0.1, clip_norm=0.1)), engine)
 
 
 @pytest.mark.parametrize(
@@ -223,25 +256,31 @@ def test_sample_weights(weights, count):
         (6, (8, 8, 8, 8, 8, 8, 8, 8), 40, 16),
     ],
 )
-@pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_every_size(inputs, widths, rows, batch_size, count):
+@engines(1, 2, 3, 4)
+def test_every_size(inputs, widths, rows, batch_size, engine):
     problem = Problem(
         inputs, layers(*widths, hidden="relu"), rows, batch_size,
         terms=Regularization(l2=0.01, clip_norm=0.2),
     )  # fmt: skip
-    assert_steps_agree(problem, count, epochs=1)
+    assert_steps_agree(problem, engine, epochs=1)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4])
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_everything_at_once(precision, count):
-    assert_steps_agree(EVERYTHING.with_(precision=precision), count)
+@engines(1, 2, 3, 4)
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_everything_at_once(precision, engine):
+    assert_steps_agree(EVERYTHING.with_(precision=precision), engine)
 
 
-@pytest.mark.parametrize("count", [1, 2, 4])
-def test_slices(count):
+@needs_bfloat16
+@pytest.mark.parametrize("threads", [1, 2, 3, 4])
+def test_everything_at_once_in_bfloat16(threads):
+    assert_steps_agree(EVERYTHING.with_(precision="bfloat16"), Engine("cpu", threads))
+
+
+@engines(1, 2, 4)
+def test_slices(engine):
     problem = EVERYTHING.with_(precision="float32")
-    whole, sliced = (problem.step(problem.network("cpu", count)) for _ in range(2))
+    whole, sliced = engine.step(problem), engine.step(problem)
     for epoch in range(EPOCHS):
         for step, cuts in ((whole, [(0, 5)]), (sliced, [(0, 2), (2, 2), (2, 3), (3, 5)])):
             assert step.batches == 5
@@ -249,28 +288,30 @@ def test_slices(count):
             with step.backend.capture(step) as run:
                 for start, stop in cuts:
                     run(start, stop)
-        ours, theirs = (numbers(step) | batch_numbers(step.last) for step in (sliced, whole))
+        ours, theirs = (numbers(step) | batch_numbers(step, step.last) for step in (sliced, whole))
         assert_same_bits(ours, theirs)
 
 
-@pytest.mark.parametrize("count", [1, 3])
-def test_whole_epochs(count):
+@engines(1, 3)
+def test_whole_epochs(engine):
     """Several in one call are what they are one by one: the same shuffles, rates and sums."""
     problem = EVERYTHING.with_(precision="float32")
-    one_by_one, together = (problem.step(problem.network("cpu", count)) for _ in range(2))
+    one_by_one, together = engine.step(problem), engine.step(problem)
     rates = np.stack([problem.rates(together) * factor for factor in (1.0, 0.7, 0.4)])
     expected = []
     with one_by_one.backend.capture(one_by_one) as run:
         for epoch in range(3):
             one_by_one.begin_epoch(4 + epoch, rates[epoch])
             run(0, one_by_one.batches)
-            expected.append(one_by_one.totals.copy())
+            expected.append(one_by_one.backend.to_host(one_by_one.totals))
     sums = np.full((3, 2), np.nan)
     with together.backend.capture(together) as run:
         run.epochs(4, rates[:2], sums[:2])
         run.epochs(6, rates[2:], sums[2:])
     np.testing.assert_array_equal(sums, expected)
-    ours, theirs = (numbers(step) | batch_numbers(step.last) for step in (together, one_by_one))
+    ours, theirs = (
+        numbers(step) | batch_numbers(step, step.last) for step in (together, one_by_one)
+    )
     assert_same_bits(ours, theirs)
 
 
@@ -296,7 +337,7 @@ def test_the_same_bits_for_every_number_of_threads(precision):
             for epoch in range(EPOCHS):
                 step.begin_epoch(epoch, problem.rates(step))
                 run(0, step.batches)
-        found.append(numbers(step) | batch_numbers(step.last))
+        found.append(numbers(step) | batch_numbers(step, step.last))
     for other in found[1:]:
         assert_same_bits(other, found[0])
 

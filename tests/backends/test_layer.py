@@ -21,7 +21,7 @@ def saved_values(draw, activation, *shape):
 
 
 def counters(device, seed=3, step=5):
-    return device.put([seed, step, 0], np.int64)
+    return device.put([seed, step, 0, 0], np.int64)
 
 
 def forward(device, x, W, b, activation, dropout=None):
@@ -161,7 +161,7 @@ def test_extreme_inputs(device, truth, activation):
     on_device, expected = device.new(*saved.shape), truth.new(*saved.shape)
     ones = np.ones(saved.shape)
     device.backend.activation_delta(device.put(ones), device.put(saved), activation, on_device)
-    truth.backend.activation_delta(ones, saved, activation, expected)
+    truth.backend.activation_delta(truth.put(ones), truth.put(saved), activation, expected)
     assert np.isfinite(device.get(on_device)).all()
     assert_close(device.get(on_device), expected, device.dtype)
 

@@ -24,12 +24,13 @@ def inputs(form, draw, B, O):  # noqa: E741
     return output, target
 
 
-def run(device, form, output, target, weight=None, parameter=0.0, before=(0.0, 0.0)):
+def run(device, form, output, target, weight=None, parameter=0.0, before=(0.0, 0.0), scaling=None):
     """(delta, totals) of one call."""
     delta, totals = device.new(*output.shape), device.put(before, np.float64)
     on_device = device.put(target, np.int64 if target.ndim == 1 else None)
     w = None if weight is None else device.put(weight)
-    device.backend.loss(form, device.put(output), on_device, w, parameter, delta, totals)
+    scale = None if scaling is None else device.put(scaling, np.float64)
+    device.backend.loss(form, device.put(output), on_device, w, parameter, delta, totals, scale)
     return device.get(delta), device.get(totals)
 
 

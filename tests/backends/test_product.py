@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from mlp.backends.numpy import aligned_empty
+from mlp.backends.host import aligned_empty
 from mlp_kernels.cpu.call import call
 from mlp_kernels.cpu.pairs import pairs_type
 from mlp_kernels.cpu.product import DEPTH_BYTES, GROUP, HEIGHT, MANY_COLUMNS, SCRATCH_BYTES

@@ -40,7 +40,7 @@ def test_philox_compiled_for_the_processor(counter, key, answer):
 def mask(device, shape, rate, seed, step, layer):
     """What dropout makes of a layer whose outputs are all 1."""
     a = device.new(*shape)
-    counters = device.put([seed, step, 0], np.int64)
+    counters = device.put([seed, step, 0, 0], np.int64)
     x, W, b = np.zeros((shape[0], 1)), np.zeros((1, shape[1])), np.ones(shape[1])
     dropout = Dropout(rate, layer, counters)
     device.backend.linear_forward(

@@ -9,9 +9,9 @@ import pytest
 
 from mlp.activations import ACTIVATIONS, activation_backward
 from mlp.backends import get_backend
-from mlp.backends.numpy import bfloat16_rounded
+from mlp.backends.rounding import bfloat16_rounded, float16_rounded, tf32_rounded
 from mlp.losses import FORMS
-from tests.backends.conftest import exact, in_bfloat16
+from tests.backends.conftest import exact, in_bfloat16, in_float16, in_tf32
 from tests.tolerances import (
     DIFFERENCE_RELATIVE,
     DIFFERENCE_STEP,
@@ -155,20 +155,49 @@ def test_bfloat16_is_rounded_to_nearest_even():
     np.testing.assert_array_equal(bfloat16_rounded(beyond), [np.nan, np.inf, -np.inf, np.inf])
 
 
-def test_products_of_bfloat16_round_their_operands_alone():
+def test_tf32_is_rounded_to_nearest_away_from_0():
+    ties = 1 + np.arange(65) * 2.0**-13  # every fourth is a tie between multiples of 2^-10
+    numbers = exact([*ties, *-ties, *Z, 0.0, 2047.5, 3e38, 1e-30])
+    rounded = tf32_rounded(numbers.astype(np.float32))
+    assert rounded.dtype == np.float32
+    np.testing.assert_array_equal(rounded, in_tf32(numbers))
+    assert tf32_rounded(np.float32([1 + 2.0**-11, -1 - 2.0**-11])).tolist() == [
+        1 + 2.0**-10, -1 - 2.0**-10,
+    ]  # fmt: skip
+    beyond = np.array([np.nan, np.inf, -np.inf, np.finfo(np.float32).max], np.float32)
+    np.testing.assert_array_equal(tf32_rounded(beyond), [np.nan, np.inf, -np.inf, np.inf])
+
+
+def test_float16_is_rounded_to_nearest_even_and_ends_at_65504():
+    ties = 1 + np.arange(65) * 2.0**-13
+    numbers = exact([*ties, *-ties, *Z, 0.0, 2047.5, 65504.0, 65519.0, 2.0**-14])
+    rounded = float16_rounded(numbers.astype(np.float32))
+    assert rounded.dtype == np.float32
+    np.testing.assert_array_equal(rounded, in_float16(numbers))
+    small = np.array([2.0**-24, 2.0**-25, 1.5 * 2.0**-24], np.float32)
+    np.testing.assert_array_equal(float16_rounded(small), [2.0**-24, 0, 2.0**-23])
+    beyond = np.array([np.nan, np.inf, 65520.0, -1e10], np.float32)
+    np.testing.assert_array_equal(float16_rounded(beyond), [np.nan, np.inf, np.inf, -np.inf])
+
+
+@pytest.mark.parametrize(
+    ("precision", "rounded"),
+    [("bfloat16", in_bfloat16), ("tf32", in_tf32), ("float16", in_float16)],
+)
+def test_products_round_their_operands_alone(precision, rounded):
     rng = np.random.default_rng(0)
     x, W, delta = (rng.standard_normal(shape) for shape in ((5, 4), (4, 3), (5, 3)))
     x, W, delta = (array.astype(np.float32) for array in (x, W, delta))
     b = rng.standard_normal(3).astype(np.float32)
-    backend = get_backend("numpy", "bfloat16")
+    backend = get_backend("numpy", precision)
     a, dx, dW, db, dx_sum = (
         np.empty(shape, np.float32) for shape in ((5, 3), (5, 4), (4, 3), 3, 4)
     )
     backend.linear_forward(x, W, b, "identity", a, None)
     backend.linear_delta(delta, W, x, "identity", dx, dx_sum)
     backend.linear_grads(x, delta, dW, db)
-    assert_close(a, in_bfloat16(x) @ in_bfloat16(W) + b, np.float32, terms=4)
-    assert_close(dx, in_bfloat16(delta) @ in_bfloat16(W).T, np.float32, terms=4)
-    assert_close(dW, in_bfloat16(x).T @ in_bfloat16(delta), np.float32, terms=4)
+    assert_close(a, rounded(x) @ rounded(W) + b, np.float32, terms=4)
+    assert_close(dx, rounded(delta) @ rounded(W).T, np.float32, terms=4)
+    assert_close(dW, rounded(x).T @ rounded(delta), np.float32, terms=4)
     assert_close(db, delta.sum(axis=0), np.float32, terms=4)
     assert_close(dx_sum, dx.sum(axis=0), np.float32, terms=4)

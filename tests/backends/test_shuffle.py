@@ -13,7 +13,7 @@ KEYS = [(0, 0), (1, 2), (2**63 - 1, 2**40 + 3), (2**32, 2**32 - 1)]  # (seed, ep
 
 def began(backend, seed, epoch, rows, batches=4):
     """All that `begin_epoch` writes, of arrays that hold something else."""
-    counters = backend.from_host(np.array([seed, 17, 3]), np.int64)
+    counters = backend.from_host(np.array([seed, 17, 3, 5]), np.int64)
     totals = backend.from_host(np.ones(2), np.float64)
     order = backend.from_host(np.full(rows, -1), np.int64)
     rates = backend.from_host(np.full(batches, np.nan), np.float64)
@@ -27,7 +27,7 @@ def began(backend, seed, epoch, rows, batches=4):
 def test_the_order_of_an_epoch(backend, seed, epoch):
     for rows in SIZES:
         counters, totals, order = began(backend, seed, epoch, rows)
-        assert counters.tolist() == [seed, 17, -1]
+        assert counters.tolist() == [seed, 17, -1, 5]
         assert totals.tolist() == [0, 0]
         np.testing.assert_array_equal(order, random.permutation(seed, epoch, rows))
 

@@ -95,7 +95,7 @@ VARIANTS = [
 
 
 def scalars(device):
-    return device.put([LR, SCALE], np.float64)
+    return device.put([LR, SCALE, 0], np.float64)
 
 
 @pytest.mark.parametrize(("operation", "kept", "settings"), VARIANTS)
@@ -111,7 +111,7 @@ def test_update(device, draw, operation, kept, settings):
         plain = [dict.fromkeys(kept, 0.0) for _ in range(size)]
         for t, g in enumerate(gradients, start=1):
             given = device.put(g)
-            counters = [device.put([0, t, 0], np.int64)] if takes_counters else []
+            counters = [device.put([0, t, 0, 0], np.int64)] if takes_counters else []
             buffers = [state.get(name) for name in all_states]
             update = getattr(device.backend, operation)
             update(p, given, *buffers, scalars(device), *counters, *settings)
@@ -134,7 +134,7 @@ def test_update_leaves_padding_at_0(device, operation):
     settings = next(settings for name, _, settings in VARIANTS if name == operation)
     p = device.put(np.zeros(3))
     buffers = [device.put(np.zeros(3)) for _ in all_states]
-    counters = [device.put([0, 1, 0], np.int64)] if takes_counters else []
+    counters = [device.put([0, 1, 0, 0], np.int64)] if takes_counters else []
     update = getattr(device.backend, operation)
     update(p, device.put(np.zeros(3)), *buffers, scalars(device), *counters, *settings)
     np.testing.assert_array_equal(device.get(p), np.zeros(3))
@@ -146,7 +146,7 @@ def test_nan_gradient_makes_that_parameter_nan(device, operation):
     settings = next(settings for name, _, settings in VARIANTS if name == operation)
     p = device.put(np.ones(33))
     buffers = [device.put(np.ones(33)) for _ in all_states]
-    counters = [device.put([0, 2, 0], np.int64)] if takes_counters else []
+    counters = [device.put([0, 2, 0, 0], np.int64)] if takes_counters else []
     gradients = np.where(np.arange(33) == 7, np.nan, 0.1)
     update = getattr(device.backend, operation)
     update(p, device.put(gradients), *buffers, scalars(device), *counters, *settings)
@@ -185,7 +185,7 @@ def test_clip_norm(device, draw, size, share):
     numbers = scalars(device)
     device.backend.clip_norm(device.put(gradients), share * norm, numbers)
     expected = min(1.0, share * norm / (norm + 1e-6))
-    assert_close(device.get(numbers), [LR, expected], np.float64)
+    assert_close(device.get(numbers), [LR, expected, 0], np.float64)
 
 
 def test_clip_norm_of_large_gradients_does_not_overflow(device):
@@ -201,14 +201,14 @@ def test_clip_norm_of_nan_changes_nothing(device):
 
 
 def test_begin_step(backend):
-    counters = backend.from_host(np.array([9, 41, -1]), np.int64)
+    counters = backend.from_host(np.array([9, 41, -1, 3]), np.int64)
     rates = backend.from_host(np.array([0.1, 0.2]), np.float64)
-    numbers = backend.from_host(np.array([5.0, 0.5]), np.float64)
+    numbers = backend.from_host(np.array([5.0, 0.5, 1.0]), np.float64)
     order = backend.from_host(np.array([3, 1, 4, 0, 2]), np.int64)
     index = backend.zeros((3,), np.int64)
     for batch, (rate, rows) in enumerate([(0.1, [3, 1, 4]), (0.2, [0, 2])]):
         part = index[: len(rows)]  # the last batch is not full
         backend.begin_step(counters, rates, numbers, order, part, 3)
-        np.testing.assert_array_equal(backend.to_host(counters), [9, 42 + batch, batch])
-        np.testing.assert_array_equal(backend.to_host(numbers), [rate, 1.0])
+        np.testing.assert_array_equal(backend.to_host(counters), [9, 42 + batch, batch, 3])
+        np.testing.assert_array_equal(backend.to_host(numbers), [rate, 1.0, 0.0])
         np.testing.assert_array_equal(backend.to_host(part), rows)

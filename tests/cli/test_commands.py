@@ -51,6 +51,21 @@ def test_predict_knows_the_data_it_was_trained_on_and_scores_it(
     assert answer["score"] == pytest.approx(right)
 
 
+def test_a_model_of_another_precision(run: CommandLine, iris_model: Path) -> None:
+    network = mlp.load(iris_model, device="numpy", precision="float16")
+    network.save("half.safetensors")
+    # The processor has no float16: it says so, and what to do.
+    refused = run("predict", "half.safetensors", "--device", "cpu")
+    assert refused.code == 1
+    assert "precision 'float16' is not available on device 'cpu'" in refused.err
+    result = run("predict", "half.safetensors", "--device", "cpu", "--precision", "float32")
+    assert result.code == 0
+    assert result.out == run("predict", iris_model, "--device", "cpu").out
+    shown = run("explain", "half.safetensors", "--device", "cpu", "--precision", "float32")
+    assert shown.code == 0
+    assert run("gradcheck", "half.safetensors", "--device", "cpu").code == 0
+
+
 def test_predict_writes_a_file_once(run: CommandLine, iris_model: Path) -> None:
     first = run("predict", iris_model, "--out", "labels.csv")
     assert (first.code, first.out) == (0, "")

@@ -60,7 +60,7 @@ MISTAKES = [
     ("predict iris/model.safetensors good.npz", FAILURE, "2 features per row, but"),
     ("predict iris/model.safetensors --out file/x.csv", FAILURE, "cannot be written"),
     ("explain", USAGE, "MODEL file or an --example"),
-    ("explain --example relu --row 3", USAGE, "--row and --learning-rate go with a MODEL"),
+    ("explain --example relu --row 3", USAGE, "--row, --learning-rate and --precision go"),
     ("train iris --hidden 99999999999999999999", USAGE, "is too large"),
     ("predict iris/model.safetensors --out iris", FAILURE, "a folder; name a file"),
     ("explain --example rellu", USAGE, "did you mean 'relu'?"),

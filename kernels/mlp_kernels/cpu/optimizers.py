@@ -1,10 +1,10 @@
 """Optimizer updates, penalties and the gradient norm: one pass each over the flat buffers (P,).
 
-`scalars` (2,) holds the learning rate and the gradient scale, `counters` (3,) the step t at [1].
-What depends on no element is computed once, in float64, and then rounded to the buffers' dtype.
-Loops run over views that begin where they do: of an index that may be negative the compiler makes
-no vector code. A state array that a variant does without is empty, and its branch is chosen once,
-not per element.
+`scalars` (3,) holds the learning rate, the gradient scale, and 1 where the update is to be skipped,
+`counters` (4,) the step at [1]; t is the number of an update. What depends on no element is
+computed once, in float64, and then rounded to the buffers' dtype. Loops run over views that begin
+where they do: of an index that may be negative the compiler makes no vector code. A state array
+that a variant does without is empty, and its branch is chosen once, not per element.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mlp_kernels.cpu.losses import LOSS_SUM, WEIGHT_SUM, sign
 from mlp_kernels.cpu.philox import shuffle
 
 SEED, STEP, BATCH = range(3)
-LEARNING_RATE, GRADIENT_SCALE = 0, 1
+LEARNING_RATE, GRADIENT_SCALE, SKIP = range(3)
 
 
 class Sgd(NamedTuple):
@@ -279,12 +279,13 @@ def _size_of(field: Any, otherwise: Any) -> Callable[..., int]:
 
 @kernel()
 def update(rule: Rule, p: Floats, gradients: Floats, scalars: Doubles, t: int) -> None:
-    """Step t (from 1) of a rule on the flat buffers (P,)."""
+    """Update t (from 1) of a rule on the flat buffers (P,), unless it is to be skipped."""
     floats(p, gradients)
     doubles(scalars)
     check_buffers(rule, p, gradients)
     rate, gradient_scale = scalars[LEARNING_RATE], scalars[GRADIENT_SCALE]
-    apply(rule, p, gradients, 0, p.size, rate, gradient_scale, t)
+    if scalars[SKIP] == 0:
+        apply(rule, p, gradients, 0, p.size, rate, gradient_scale, t)
 
 
 @kernel()
@@ -322,10 +323,11 @@ def penalty(weights: Floats, gradients: Floats, l1: float, l2: float) -> None:
 
 @kernel()
 def decay(weights: Floats, scalars: Doubles, weight_decay: float) -> None:
-    """`weights *= 1 - learning rate * weight_decay`."""
+    """`weights *= 1 - learning rate * weight_decay`, unless the update is to be skipped."""
     floats(weights)
     doubles(scalars)
-    shrink(weights, 0, weights.size, scalars[LEARNING_RATE], weight_decay)
+    if scalars[SKIP] == 0:
+        shrink(weights, 0, weights.size, scalars[LEARNING_RATE], weight_decay)
 
 
 @kernel(fastmath={"reassoc"})  # lets the sum run in vector lanes; NaN and infinity stay
@@ -393,7 +395,7 @@ def begin_step(
     index: Integers,
     batch_size: int,
 ) -> None:
-    """counters[BATCH] += 1, counters[STEP] += 1, scalars = [rates[counters[BATCH]], 1].
+    """counters[BATCH] += 1, counters[STEP] += 1, scalars = [rates[counters[BATCH]], 1, 0].
 
     index (B,) receives order[batch_size * counters[BATCH]] and the B - 1 that follow.
     """
@@ -404,7 +406,7 @@ def begin_step(
     if not 0 <= counters[BATCH] < rates.size:
         raise IndexError("the epoch has no such batch")
     scalars[LEARNING_RATE] = rates[counters[BATCH]]
-    scalars[GRADIENT_SCALE] = 1.0
+    scalars[GRADIENT_SCALE], scalars[SKIP] = 1.0, 0.0
     first = counters[BATCH] * batch_size
     if first + index.size > order.size:
         raise IndexError("the epoch has no such batch")

@@ -1,0 +1,81 @@
+"""Training steps as CUDA graphs: one launch from the host for a step, or for several."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlp.backends.cupy_device import Graph
+from mlp.random import Doubles
+from mlp_kernels.cuda import convert
+from mlp_kernels.cuda.launch import Launch
+
+if TYPE_CHECKING:
+    from mlp.backends.cupy import CupyBackend
+
+# Steps in the larger of the two graphs of full batches: small steps are shorter than a launch.
+STEPS_OF_A_GRAPH = 16
+
+
+class CapturedSteps:
+    """Does what the steps' own `run` does, recorded: gather, forward, loss, backward, update.
+
+    Whatever changes from step to step is in device memory, so a recording stays valid. There is one
+    of a full batch, one of several, and one of a last batch that is not full.
+
+    Args:
+        backend: whose device records.
+        steps: a `mlp.step.Step`, all of whose arrays it goes on using.
+    """
+
+    def __init__(self, backend: CupyBackend, steps: Any) -> None:
+        self._backend, self._steps = backend, steps
+        self._graphs: dict[tuple[str, int], Graph] = {}
+        self._launches: dict[str, list[Launch]] = {}
+        rest = steps.last.index.size
+        self._full_batches = steps.batches - (rest < steps.batch_size)
+        # Recorded here, so that kernels are compiled and room is made before the first step.
+        for which in {"full"} | ({"last"} if self._full_batches < steps.batches else set()):
+            self._launches[which] = self._record(getattr(steps, which))
+
+    def __call__(self, start: int, stop: int) -> None:
+        if self._steps.stream is not None:
+            self._run_streamed(start, stop)
+            return
+        full = max(min(stop, self._full_batches) - start, 0)
+        many, single = divmod(full, STEPS_OF_A_GRAPH)
+        for _ in range(many):
+            self._graph("full", STEPS_OF_A_GRAPH)()
+        for _ in range(single):
+            self._graph("full", 1)()
+        if stop > start and stop > self._full_batches:
+            self._graph("last", 1)()
+
+    def _run_streamed(self, start: int, stop: int) -> None:
+        """One step at a time, each when its rows are on their way."""
+        for number in range(start, stop):
+            self._steps.stream.require(number)
+            self._graph("full" if number < self._full_batches else "last", 1)()
+
+    def epochs(self, first: int, rates: Doubles, sums: Doubles) -> None:
+        backend, steps = self._backend, self._steps
+        on_device = backend.empty((len(rates), 2), np.float64)
+        for i, of_epoch in enumerate(rates):
+            steps.begin_epoch(first + i, of_epoch)
+            self(0, len(of_epoch))
+            # Kept on the device, so that the host need not wait for an epoch to begin the next.
+            backend.on.run(convert.convert(steps.totals, on_device[i]))
+        sums[...] = backend.to_host(on_device)
+
+    def _graph(self, which: str, count: int) -> Graph:
+        graph = self._graphs.get((which, count))
+        if graph is None:
+            launches = self._launches[which] * count
+            graph = self._graphs[which, count] = self._backend.on.graph(launches)
+        return graph
+
+    def _record(self, batch: Any) -> list[Launch]:
+        with self._backend.on.recorded() as launches:
+            self._steps.compute_gradients(batch)
+        return [*launches, *self._backend.fused_update(self._steps)]

@@ -1,0 +1,389 @@
+"""A CUDA device through CuPy: its memory, one stream, and kernels launched by description.
+
+All that this package asks of CuPy is asked here. Work is queued on a stream of our own, in order;
+what fails there shows at the next wait, and is named as well as can be.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+
+from mlp.backends.protocol import Array, HostArray
+from mlp.errors import BackendUnavailable, DeviceFault, DeviceOutOfMemory
+from mlp_kernels.cuda.compile import LEAST_CAPABILITY, Kernel
+from mlp_kernels.cuda.launch import Launch
+
+# Set to 1, every kernel is waited for, so that a fault names the one kernel that it is of.
+CHECK_VARIABLE = "MLP_CUDA_CHECK"
+# A block gets more dynamic shared memory than this only if its kernel was told so before.
+SHARED_WITHOUT_ASKING = 48 * 1024
+INSTALL = "pip install \"fused-mlp[cuda13]\" (cuda12 for an older driver), or use device='cpu'"
+
+
+def import_cupy() -> Any:
+    """CuPy; raises BackendUnavailable where there is none, or more than one."""
+    names = (dist.metadata["Name"] or "" for dist in importlib.metadata.distributions())
+    found = sorted({name for name in map(str.lower, names) if _is_cupy(name)})
+    if len(found) > 1:
+        raise BackendUnavailable(
+            f"several CuPy packages are installed over each other ({', '.join(found)}); "
+            f"pip uninstall {' '.join(found)}, then {INSTALL}"
+        )
+    try:
+        return importlib.import_module("cupy")
+    except ModuleNotFoundError as error:
+        if error.name != "cupy":
+            raise
+        raise BackendUnavailable(f"CuPy is not installed; {INSTALL}") from error
+    except ImportError as error:
+        reason = " ".join(str(error).split())
+        raise BackendUnavailable(f"CuPy cannot be loaded ({reason}); {INSTALL}") from error
+
+
+def _is_cupy(name: str) -> bool:
+    return name == "cupy" or name.startswith(("cupy-cuda", "cupy-rocm"))
+
+
+class CudaDevice:
+    """One device: memory, one stream, kernels.
+
+    Args:
+        number: of the device, from 0.
+
+    Attributes:
+        name: what the manufacturer calls it.
+        capability: compute capability, like (9, 0).
+        processors: multiprocessors.
+
+    Raises:
+        BackendUnavailable: no such device, or something that it needs is missing or too old.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.cupy = import_cupy()
+        self.number = number
+        self._require_device()
+        cuda = self.cupy.cuda
+        self._handle = cuda.Device(number)
+        digits = str(self._handle.compute_capability)
+        self.capability = (int(digits[:-1]), int(digits[-1]))
+        if self.capability < LEAST_CAPABILITY:
+            raise BackendUnavailable(
+                f"device {number} has compute capability {self.capability[0]}."
+                f"{self.capability[1]}, but {LEAST_CAPABILITY[0]}.{LEAST_CAPABILITY[1]} or newer "
+                "is needed; use device='cpu'"
+            )
+        self._require_compiler()
+        self.processors = int(self._handle.attributes["MultiProcessorCount"])
+        self.name = cuda.runtime.getDeviceProperties(number)["name"].decode()
+        with self._handle:
+            self.stream = cuda.Stream(non_blocking=True)
+        self._functions: dict[Kernel, Any] = {}
+        self._in_flight: dict[Kernel, None] = {}
+        self._recording: list[Launch] | None = None
+        self._check = os.environ.get(CHECK_VARIABLE) == "1"
+
+    def _require_device(self) -> None:
+        runtime = self.cupy.cuda.runtime
+        try:
+            count = int(runtime.getDeviceCount())
+        except runtime.CUDARuntimeError as error:
+            raise BackendUnavailable(self._why_no_devices(error)) from error
+        if self.number >= count:
+            there = f"there are {count}, numbered from 0" if count else "there is none"
+            raise BackendUnavailable(f"no CUDA device {self.number}: {there}; use device='cpu'")
+
+    def _why_no_devices(self, error: Exception) -> str:
+        runtime = self.cupy.cuda.runtime
+        driver, needed = int(runtime.driverGetVersion()), int(runtime.runtimeGetVersion())
+        if driver == 0:
+            return "no NVIDIA driver is installed; install one, or use device='cpu'"
+        if driver < needed:
+            return (
+                f"the NVIDIA driver supports CUDA {_version(driver)}, but CuPy needs "
+                f"{_version(needed)}: update the driver, or install a CuPy for the older CUDA; "
+                "until then use device='cpu'"
+            )
+        return f"no CUDA device can be used ({error}); use device='cpu'"
+
+    def _require_compiler(self) -> None:
+        try:
+            self.cupy.cuda.nvrtc.getVersion()
+        except Exception as error:  # CuPy reports a library that it cannot load by several types
+            reason = " ".join(str(error).split())
+            raise BackendUnavailable(
+                f"NVRTC, which compiles the kernels, cannot be loaded ({reason}); {INSTALL}"
+            ) from error
+
+    # --- memory ---------------------------------------------------------------------------------
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """A new array; raises DeviceOutOfMemory."""
+        with self._working():
+            return self.cupy.empty(shape, dtype)
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """A new array of 0."""
+        array = self.empty(shape, dtype)
+        if array.nbytes:
+            with self._working():
+                array.data.memset_async(0, array.nbytes, self.stream)
+        return array
+
+    def upload(self, source: HostArray, out: Array, stream: Any = None) -> None:
+        """Out = a contiguous host array of its shape and dtype, copied on our stream or another.
+
+        The source may change once this ends, unless it is pinned: then once the copy is done.
+        """
+        if source.nbytes:
+            with self._working():
+                out.set(source, stream=stream or self.stream)
+
+    def pinned(self, shape: tuple[int, ...], dtype: Any) -> HostArray:
+        """A host array that the device copies from by itself, while the host goes on."""
+        count = math.prod(shape)
+        with self._working():
+            memory = self.cupy.cuda.alloc_pinned_memory(count * np.dtype(dtype).itemsize)
+        return np.frombuffer(memory, dtype, count).reshape(shape)
+
+    def download(self, array: Array) -> HostArray:
+        """A host copy; waits."""
+        with self._working():
+            host: HostArray = array.get(stream=self.stream)
+        self._in_flight.clear()
+        return host
+
+    def own(self, value: Any) -> Array | None:
+        """The value as an array of this device, without a copy; None if it is on no device.
+
+        Raises:
+            BackendUnavailable: it is on another device.
+        """
+        cupy = self.cupy
+        if isinstance(value, cupy.ndarray):
+            array = value
+        elif hasattr(value, "__cuda_array_interface__"):
+            array = cupy.asarray(value)
+        elif _is_cuda_tensor(value):
+            array = cupy.from_dlpack(value)
+        else:
+            return None
+        number = int(array.data.device_id)
+        if number != self.number:
+            raise BackendUnavailable(
+                f"an array on CUDA device {number} cannot be used on device {self.number}; "
+                "copy it there, or use its device"
+            )
+        with self._working():
+            # Whoever made it may still be writing it, on a stream that ours does not wait for.
+            self._handle.synchronize()
+            return array if array.flags.c_contiguous else cupy.ascontiguousarray(array)
+
+    @property
+    def free_bytes(self) -> int:
+        """What an allocation could get: free on the device, or held for reuse by CuPy."""
+        with self._working():
+            pool = self.cupy.get_default_memory_pool()
+            return int(self._handle.mem_info[0]) + int(pool.free_bytes())
+
+    # --- other streams --------------------------------------------------------------------------
+
+    def new_stream(self) -> Any:
+        """Another stream, for copies."""
+        with self._working():
+            return self.cupy.cuda.Stream(non_blocking=True)
+
+    def event(self) -> Any:
+        """A mark in a stream that others can wait for."""
+        with self._working():
+            return self.cupy.cuda.Event(disable_timing=True)
+
+    def record(self, event: Any, stream: Any = None) -> None:
+        """Sets the mark behind all that is queued on a stream; ours by default."""
+        with self._working():
+            event.record(stream or self.stream)
+
+    def wait(self, event: Any, stream: Any = None) -> None:
+        """Queues a wait for the mark on a stream; ours by default."""
+        with self._working():
+            (stream or self.stream).wait_event(event)
+
+    def wait_on_host(self, event: Any) -> None:
+        """Waits for the mark."""
+        with self._working():
+            event.synchronize()
+
+    # --- kernels --------------------------------------------------------------------------------
+
+    def run(self, launch: Launch) -> None:
+        """Queues a launch, or notes it where launches are being recorded."""
+        function = self._function(launch)
+        if self._recording is not None:
+            self._recording.append(launch)
+            return
+        with self._working():
+            self._queue(function, launch)
+            if self._check:
+                self._wait()
+
+    @contextmanager
+    def recorded(self) -> Iterator[list[Launch]]:
+        """Launches in this context are noted in its value and not queued."""
+        launches: list[Launch] = []
+        outer, self._recording = self._recording, launches
+        try:
+            yield launches
+        finally:
+            self._recording = outer
+
+    def graph(self, launches: Sequence[Launch]) -> Graph:
+        """The launches as one CUDA graph; in checked mode, as they are."""
+        functions = [self._function(launch) for launch in launches]
+        if self._check:
+            return Graph(self, launches, None)
+        with self._working():
+            self.stream.begin_capture()
+            try:
+                for function, launch in zip(functions, launches, strict=True):
+                    self._queue(function, launch)
+            finally:
+                captured = self.stream.end_capture()
+        return Graph(self, launches, captured)
+
+    def replay(self, captured: Any, kernels: dict[Kernel, None]) -> None:
+        """Queues a captured graph of these kernels; made to take little of the host's time."""
+        self._in_flight.update(kernels)
+        try:
+            with self._handle:
+                captured.launch(stream=self.stream)
+        except self.cupy.cuda.runtime.CUDARuntimeError as error:
+            raise self._fault(error) from error
+
+    def synchronize(self) -> None:
+        """Waits for all that was queued; raises DeviceFault if any of it failed."""
+        with self._working():
+            self._wait()
+
+    def _wait(self) -> None:
+        self.stream.synchronize()
+        self._in_flight.clear()
+
+    def _queue(self, function: Any, launch: Launch) -> None:
+        self._in_flight[launch.kernel] = None
+        arguments = tuple(np.uintp(0) if a is None else a for a in launch.arguments)
+        function(launch.grid, launch.block, arguments, shared_mem=launch.shared)
+
+    def _function(self, launch: Launch) -> Any:
+        """The compiled kernel of a launch; CuPy keeps it on disk for the next process."""
+        kernel = launch.kernel
+        function = self._functions.get(kernel)
+        if function is None:
+            with self._working():
+                function = self._compiled(kernel)
+                if launch.shared > SHARED_WITHOUT_ASKING:
+                    function.max_dynamic_shared_size_bytes = launch.shared
+            self._functions[kernel] = function
+        return function
+
+    def _compiled(self, kernel: Kernel) -> Any:
+        try:
+            module = self.cupy.RawModule(code=kernel.source, options=kernel.options)
+            return module.get_function(kernel.name)
+        except self.cupy.cuda.compiler.CompileException as error:
+            major, minor = self.capability
+            raise DeviceFault(
+                f"the kernel {kernel} does not compile for sm_{major}{minor}: {error}"
+            ) from error
+
+    # --- errors ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        """The device and its stream made the current ones, and CuPy's errors made ours."""
+        cuda = self.cupy.cuda
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._handle)
+                stack.enter_context(self.stream)
+                yield
+            except cuda.memory.OutOfMemoryError as error:
+                raise self._out_of_memory(error) from error
+            except (cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError) as error:
+                raise self._fault(error) from error
+
+    def _out_of_memory(self, error: Any) -> DeviceOutOfMemory:
+        asked = int(getattr(error, "_size", 0))
+        free = int(self._handle.mem_info[0])
+        pool = int(self.cupy.get_default_memory_pool().free_bytes())
+        return DeviceOutOfMemory(
+            f"device {self.number} is out of memory: {_size(asked)} were asked for, "
+            f"{_size(free + pool)} are free",
+            asked,
+            free + pool,
+        )
+
+    def _fault(self, error: Exception) -> DeviceFault:
+        kernels = [*self._in_flight]
+        if len(kernels) == 1:
+            where = f"the kernel {kernels[0]} failed"
+        elif kernels:
+            names = ", ".join(sorted({kernel.name for kernel in kernels}))
+            where = (
+                f"one of these kernels failed: {names}; set {CHECK_VARIABLE}=1 and run again to "
+                "learn which"
+            )
+        else:
+            where = "work other than our kernels failed"
+        return DeviceFault(
+            f"CUDA device {self.number}: {error}; {where}. Start a new process to use the device "
+            "again"
+        )
+
+
+class Graph:
+    """Launches recorded as one; keeps alive every array that they were given.
+
+    Args:
+        device: whose stream it runs on.
+        launches: what was recorded.
+        captured: the CUDA graph, or None to run the launches one by one.
+    """
+
+    def __init__(self, device: CudaDevice, launches: Sequence[Launch], captured: Any) -> None:
+        self._device, self._launches, self._captured = device, [*launches], captured
+        self._kernels = dict.fromkeys(launch.kernel for launch in launches)
+
+    def __call__(self) -> None:
+        """Queues all of them."""
+        if self._captured is not None:
+            self._device.replay(self._captured, self._kernels)
+            return
+        for launch in self._launches:
+            self._device.run(launch)
+
+
+def _is_cuda_tensor(value: Any) -> bool:
+    """Whether this offers DLPack on a CUDA device (type 2; 13 is managed memory)."""
+    place = getattr(value, "__dlpack_device__", None)
+    return place is not None and int(place()[0]) in (2, 13)
+
+
+def _version(number: int) -> str:
+    """12080 -> 12.8."""
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _size(count: int) -> str:
+    """Bytes in words."""
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count} bytes"
