@@ -195,10 +195,10 @@ class Step:
         backend.begin_step(
             self.counters, self.rates, self.scalars, self.order, index, self.batch_size
         )
-        backend.gather_rows(self.X, index, tape.x)
-        backend.gather_rows(self.y, index, batch.target)
+        pairs = [(self.X, tape.x), (self.y, batch.target)]
         if batch.weight is not None:
-            backend.gather_rows(self.weight, index, batch.weight)
+            pairs.append((self.weight, batch.weight))
+        backend.gather_batch(index, *pairs)
         forward(backend, self.layers, tape)
         output_delta(
             backend, self.joined, tape, batch.target, batch.weight, self.totals, self.scaling

@@ -144,10 +144,7 @@ class CupyBackend(Rules):
         return self.from_host(array, dtype)
 
     def device_array(self, value: Any) -> Array | None:
-        try:
-            return self.on.own(value)
-        except BackendUnavailable as error:
-            raise InvalidInput(str(error)) from error
+        return self.on.own(value)
 
     def to_host(self, array: Array) -> HostArray:
         if array.dtype in (np.uint16, np.float16):
@@ -163,6 +160,10 @@ class CupyBackend(Rules):
     @_explained
     def gather_rows(self, X: Array, index: Array, out: Array) -> None:
         self._run(gather.gather_rows(X, index, out))
+
+    @_explained
+    def gather_batch(self, index: Array, *pairs: tuple[Array, Array]) -> None:
+        self._run(gather.gather_batch(index, *pairs))
 
     @_explained
     def convert_rows(

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from mlp.backends.cupy_arrays import as_cupy, as_kernels_read
 from mlp.backends.protocol import Array, HostArray
-from mlp.errors import BackendUnavailable, DeviceFault, DeviceOutOfMemory
+from mlp.errors import BackendUnavailable, DeviceFault, DeviceOutOfMemory, InvalidInput
 from mlp_kernels.cuda.compile import LEAST_CAPABILITY, Kernel
 from mlp_kernels.cuda.launch import Launch
 
@@ -162,30 +163,24 @@ class CudaDevice:
         return host
 
     def own(self, value: Any) -> Array | None:
-        """The value as an array of this device, without a copy; None if it is on no device.
+        """A user's value as an array of this device that kernels read; None if it is on none.
 
         Raises:
-            BackendUnavailable: it is on another device.
+            InvalidInput: it is on another device, or cannot be read.
         """
-        cupy = self.cupy
-        if isinstance(value, cupy.ndarray):
-            array = value
-        elif hasattr(value, "__cuda_array_interface__"):
-            array = cupy.asarray(value)
-        elif _is_cuda_tensor(value):
-            array = cupy.from_dlpack(value)
-        else:
+        array = as_cupy(self.cupy, value)
+        if array is None:
             return None
         number = int(array.data.device_id)
         if number != self.number:
-            raise BackendUnavailable(
+            raise InvalidInput(
                 f"an array on CUDA device {number} cannot be used on device {self.number}; "
                 "copy it there, or use its device"
             )
         with self._working():
             # Whoever made it may still be writing it, on a stream that ours does not wait for.
             self._handle.synchronize()
-            return array if array.flags.c_contiguous else cupy.ascontiguousarray(array)
+            return as_kernels_read(self.cupy, array)
 
     @property
     def free_bytes(self) -> int:
@@ -368,12 +363,6 @@ class Graph:
             return
         for launch in self._launches:
             self._device.run(launch)
-
-
-def _is_cuda_tensor(value: Any) -> bool:
-    """Whether this offers DLPack on a CUDA device (type 2; 13 is managed memory)."""
-    place = getattr(value, "__dlpack_device__", None)
-    return place is not None and int(place()[0]) in (2, 13)
 
 
 def _version(number: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -40,8 +41,16 @@ def all_finite(array: HostArray) -> bool:
     return bool(np.isfinite(array).all())
 
 
-class HostMemory:
+class HostMemory(ABC):
     """The operations of such backends that are one line of NumPy on either."""
+
+    @abstractmethod
+    def gather_rows(self, X: Array, index: Array, out: Array) -> None:
+        """See `Backend.gather_rows`."""
+
+    def gather_batch(self, index: Array, *pairs: tuple[Array, Array]) -> None:
+        for X, out in pairs:
+            self.gather_rows(X, index, out)
 
     def compute_dtype(self, dtype: Any) -> np.dtype[Any]:
         same: np.dtype[Any] = np.dtype(dtype)

@@ -168,8 +168,9 @@ class Backend(Protocol):
     def device_array(self, value: Any) -> Array | None:
         """What a user passes, as an array of this device, where it lives there; else None.
 
-        Nothing is copied, but on the device where the value is not C-contiguous. Its dtype is the
-        value's own. None on the backends of the processor, whose arrays are the host's.
+        Nothing is copied, but on the device where the value is not C-contiguous or of a dtype that
+        the backend has not: then it comes in one that holds its numbers. None on the backends of
+        the processor, whose arrays are the host's.
         """
 
     def to_host(self, array: Array) -> HostArray:
@@ -183,6 +184,9 @@ class Backend(Protocol):
 
         `out` is of X's dtype, or of the compute dtype: then rounded to the nearest.
         """
+
+    def gather_batch(self, index: Array, *pairs: tuple[Array, Array]) -> None:
+        """`gather_rows` of up to three pairs (X, out): the rows, targets and weights of a batch."""
 
     def convert_rows(
         self, X: Array, out: Array, mean: Array | None = None, scale: Array | None = None

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 import mlp.backends
+from mlp.backends.cupy_device import CudaDevice
 from mlp_kernels.cuda.compile import Kernel
 from tests.conftest import NO_HOST_BUILD
 from tests.cuda_host.cupy_stand_in import installed
+from tests.cuda_host.on_device import everything_runs_on
 
 HERE = Path(__file__).parent
 
@@ -48,3 +50,13 @@ def cupy() -> Iterator[Any]:
     with installed() as module:
         yield module
     mlp.backends._make.cache_clear()
+
+
+@pytest.fixture(params=["on-host", pytest.param("on-device", marks=pytest.mark.gpu)])
+def everywhere(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The launches of a test run on the host, and on a device where there is one."""
+    if request.param == "on-host":
+        yield
+        return
+    with everything_runs_on(CudaDevice(0)):
+        yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -179,6 +180,10 @@ def call(
         line = built.line_of(counter.value) if counter.value else ""
         at = f" at {line}" if line else ""
         raise KernelFault(f"{launch.kernel}: {message.value.decode()}{at}")
+
+
+# What runs launches in place of the host, or None.
+elsewhere: Callable[[Launch], None] | None = None
 
 
 def run(

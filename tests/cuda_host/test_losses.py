@@ -25,6 +25,8 @@ from tests.cuda_host.arrays import (
 from tests.cuda_host.build import build_all
 from tests.cuda_host.memory import empty, guarded
 
+pytestmark = pytest.mark.usefixtures("everywhere")
+
 BEFORE = (2.0, 3.0)
 PARAMETER = 0.7
 # Of these each case has the rows of up to 2, or of 3 and 4 numbers, and all longer ones: so many

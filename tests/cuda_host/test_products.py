@@ -30,6 +30,8 @@ from tests.cuda_host.build import build_all
 from tests.cuda_host.memory import empty, guarded
 from tests.cuda_host.run import run
 
+pytestmark = pytest.mark.usefixtures("everywhere")
+
 
 @dataclass(frozen=True)
 class Kind:

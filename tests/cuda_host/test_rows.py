@@ -28,6 +28,8 @@ from tests.cuda_host.build import build_all
 from tests.cuda_host.memory import DEVICE, empty, guarded
 from tests.cuda_host.run import run
 
+pytestmark = pytest.mark.usefixtures("everywhere")
+
 each_number = pytest.mark.parametrize("dtype", NUMBERS, ids=NAMES.get)
 ELEMENTWISE = [name for name in ACTIVATIONS if name != "softmax"]
 # (rows, width): rows of 1, 3, 31, 32, 33, 127 numbers, some of which take 16-byte accesses.

@@ -11,6 +11,8 @@ from tests.cuda_host.arrays import assert_same_bits_in_every_order, in_blocks, r
 from tests.cuda_host.build import build_all
 from tests.cuda_host.memory import empty, guarded
 
+pytestmark = pytest.mark.usefixtures("everywhere")
+
 SEED = 2**40 + 7
 
 

@@ -25,6 +25,8 @@ from tests.cuda_host.build import build_all
 from tests.cuda_host.memory import empty, guarded
 from tests.cuda_host.run import run
 
+pytestmark = pytest.mark.usefixtures("everywhere")
+
 SEED, STEP, LAYER, RATE = 2**40 + 7, 5, 1, 0.3
 WIDTHS = (1, 3, 31, 33, 127)
 # (given, saved, out) with dropout or not.

@@ -27,6 +27,8 @@ from tests.cuda_host.build import build_all
 from tests.cuda_host.memory import DEVICE, empty, guarded
 from tests.cuda_host.run import run
 
+pytestmark = pytest.mark.usefixtures("everywhere")
+
 RULES = {"sgd": optimizers.Sgd, "rmsprop": optimizers.Rmsprop, "adagrad": optimizers.Adagrad,
          "adam": optimizers.Adam, "lion": optimizers.Lion}  # fmt: skip
 SKIPPED = 2

@@ -7,9 +7,9 @@
 
 #if DROPOUT
 #define DROPOUT_PARAMETERS unsigned threshold, double scale, int layer, const long long* counters
-#define DROPOUT_FACTOR(C) \
-    const Dropout dropout(threshold, static_cast<float>(scale), layer, counters); \
-    auto factor = [&](long long i) { return dropout.factor(i) != 0 ? C(scale) : C(0); }
+#define DROPOUT_FACTOR(C)                                                      \
+    const Dropout<C> dropout(threshold, static_cast<C>(scale), layer, counters); \
+    auto factor = [&](long long i) { return dropout.factor(i); }
 #else
 #define DROPOUT_PARAMETERS int
 #define DROPOUT_FACTOR(C) auto factor = [](long long) { return C(1); }
