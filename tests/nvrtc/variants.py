@@ -1,0 +1,123 @@
+"""The kernels that a backend can launch: every value of every macro, and what is heaviest.
+
+Not the product of all values, which would be thousands. A product has every tile with its heaviest
+epilogue, and every activation on its largest tile; other values vary one at a time around a typical
+case. All come from the functions that build launches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, product
+from typing import Any
+
+from mlp_kernels.cuda.activations import ELEMENTWISE
+from mlp_kernels.cuda.compile import TENSOR_CORES, Kernel
+from mlp_kernels.cuda.launch import Launch
+from mlp_kernels.cuda.products import (
+    Device,
+    DropoutNumbers,
+    linear_delta,
+    linear_forward,
+    linear_grads,
+)
+from tests.nvrtc.arrays import BFLOAT16, COUNTERS, FLOAT16, FLOAT32, FLOAT64, ROOM, array
+from tests.nvrtc.elements import element_launches
+
+DROPOUT = DropoutNumbers(2**31, 2.0, 0, COUNTERS)
+NEW, OLD = (Device(capability, processors=132) for capability in ((9, 0), (7, 5)))
+TF32 = Device((9, 0), processors=132, tf32=True)
+# Number types, and devices that multiply them without tensor cores and with.
+PLAIN = ((FLOAT64, NEW), (FLOAT32, NEW), (BFLOAT16, OLD), (FLOAT16, OLD))
+TENSOR = ((FLOAT32, TF32), (BFLOAT16, NEW), (FLOAT16, NEW))
+# Rows and columns of a product for which a tile of this size is chosen on 132 multiprocessors; with
+# one more, lines do not begin at multiples of 16 bytes.
+SIDES = {128: 4096, 64: 1024, 32: 32}
+
+
+@dataclass(frozen=True)
+class Operands:
+    """Square operands of products of one number type on one device."""
+
+    dtype: Any
+    device: Device
+    side: int
+
+    def forward(
+        self, activation: str, saved: bool = True, dropout: bool = True, result: Any = None
+    ) -> Launch:
+        x, b, a = self._square(), array(self.sums, self.side), self._square(result)
+        apart = self._square(result) if saved else None
+        drop = DROPOUT if dropout else None
+        return linear_forward(self.device, x, x, b, activation, a, apart, drop)
+
+    def delta(self, activation: str, dropout: bool = True) -> Launch:
+        x, db = self._square(), array(self.sums, self.side)
+        drop = DROPOUT if dropout else None
+        return linear_delta(self.device, ROOM, x, x, x, activation, x, db, drop)
+
+    def grads(self) -> Launch:
+        x = self._square()
+        return linear_grads(self.device, ROOM, x, x, self._square(self.sums))
+
+    def heaviest(self) -> tuple[Launch, Launch, Launch]:
+        """The three products with the epilogue that takes most registers."""
+        return self.forward("gelu"), self.delta("gelu"), self.grads()
+
+    @property
+    def sums(self) -> Any:
+        return FLOAT64 if self.dtype == FLOAT64 else FLOAT32
+
+    def _square(self, dtype: Any = None) -> Any:
+        return array(dtype or self.dtype, self.side, self.side)
+
+
+def every_tile() -> Iterator[Operands]:
+    """Operands for each tile that can be chosen; float64 has two."""
+    for (dtype, device), tile in product(PLAIN, SIDES):
+        if (dtype, tile) != (FLOAT64, 128):
+            yield Operands(dtype, device, SIDES[tile])
+    for (dtype, device), side, more in product(TENSOR, SIDES.values(), (0, 1)):
+        yield Operands(dtype, device, side + more)
+
+
+def epilogues() -> Iterator[Launch]:
+    """Every activation on the largest tile of a type, and other values one at a time."""
+    for (dtype, device), activation in product(PLAIN[:2] + TENSOR, ELEMENTWISE):
+        largest = Operands(dtype, device, SIDES[128])
+        yield largest.forward(activation, dropout=False)
+        yield largest.delta(activation, dropout=False)
+    for dtype, device in PLAIN + TENSOR:
+        small = Operands(dtype, device, SIDES[32])
+        yield small.forward("relu", saved=False, dropout=False)
+        yield small.forward("relu", saved=True, dropout=False)
+        yield small.forward("relu", saved=False, dropout=True)
+        yield small.forward("identity", saved=False, dropout=False, result=small.sums)
+        yield small.delta("relu", dropout=False)
+
+
+def heaviest() -> dict[Kernel, Launch]:
+    """Every tile with its heaviest epilogue, and all that is no product."""
+    products = (operands.heaviest() for operands in every_tile())
+    return _by_kernel(element_launches(), *products)
+
+
+def everything() -> dict[Kernel, Launch]:
+    """All of them, each kernel once."""
+    return heaviest() | _by_kernel(epilogues())
+
+
+def _by_kernel(*launches: Iterable[Launch]) -> dict[Kernel, Launch]:
+    return {launch.kernel: launch for launch in chain(*launches)}
+
+
+def runs_on(kernel: Kernel, target: int) -> bool:
+    """Whether a device of compute capability target / 10 may be asked to run a kernel."""
+    macros = dict(kernel.macros)
+    if "TENSOR" not in macros:
+        return True
+    tensor_cores = divmod(target, 10) >= TENSOR_CORES
+    if macros["NUMBER"] in ("bfloat16", "float16"):
+        return tensor_cores == bool(macros["TENSOR"])
+    return tensor_cores or not macros["TENSOR"]
