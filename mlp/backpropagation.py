@@ -85,13 +85,13 @@ class Tape:
 
     def first(self, rows: int) -> Tape:
         """Views of the first `rows` rows, for a batch that is not full."""
-        return Tape(
-            self.flat,
-            self.x[:rows],
-            tuple(a[:rows] for a in self.a),
-            tuple(saved[:rows] for saved in self.saved),
-            tuple(delta[:rows] for delta in self.delta),
-        )
+        a = tuple(a[:rows] for a in self.a)
+        saved = [
+            part if kept is whole else kept[:rows]  # what is one array stays one
+            for part, whole, kept in zip(a, self.a, self.saved, strict=True)
+        ]
+        delta = tuple(delta[:rows] for delta in self.delta)
+        return Tape(self.flat, self.x[:rows], a, tuple(saved), delta)
 
 
 @dataclass(frozen=True)

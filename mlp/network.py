@@ -261,7 +261,7 @@ class Network:
         Raises:
             InvalidInput: X is empty, ragged, not finite or of the wrong width.
         """
-        size = size_on_host(X, self.backend, self.dtype)
+        size = size_on_host(X, self.dtype)
         if not self.backend.has_room_for(size) and len(X) > 1:
             half = len(X) // 2
             return np.concatenate([self.forward(X[:half]), self.forward(X[half:])])

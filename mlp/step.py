@@ -31,6 +31,9 @@ from mlp.optimizers import Flat, Optimizer
 from mlp.parameters import ParameterBuffer
 from mlp.random import Doubles
 
+# Of what is free, what a batch that is said to fit may take: a backend needs some room of its own.
+SHARE_OF_BATCH = 0.95
+
 
 @dataclass(frozen=True)
 class Regularization:
@@ -153,7 +156,7 @@ class Step:
         row += math.prod(self.y.shape[1:]) * self.y.dtype.itemsize + np.dtype(np.int64).itemsize
         row += 0 if self.weight is None else dtype.itemsize
         padding = ALIGNMENT * (len(room.widths) + len(room.output_widths) + 3)
-        fitting = min((free - padding) // row, rows - 1)
+        fitting = min((int(SHARE_OF_BATCH * free) - padding) // row, rows - 1)
         return (
             f"device '{self.backend.device}' has no room for batches of {rows:,} rows: "
             f"{_mebibytes(asked)} were asked for and {_mebibytes(free)} are free; "

@@ -13,7 +13,7 @@ import numpy as np
 from mlp import random
 from mlp.backends.protocol import HostRows, RowStream, Run
 from mlp.callbacks import AnyCallback, Callback, as_callbacks
-from mlp.data.arrays import as_rows
+from mlp.data.arrays import as_rows, finite_in, require_finite_in
 from mlp.data.placing import preparation, size_on_host
 from mlp.errors import InvalidSetting, TrainingDiverged, require_in, require_positive_int
 from mlp.evaluation import Evaluator
@@ -201,18 +201,18 @@ class Trainer:
     def _stream(self, X: Any, y: Any, sample_weight: Any) -> RowStream | None:
         """A stream of the rows where the device has no room for them all, else None."""
         network, backend = self.network, self.network.backend
-        if backend.has_room_for(size_on_host(X, backend, network.dtype)):
+        if backend.has_room_for(size_on_host(X, network.dtype)):
             return None
         rows = as_rows(X, network.spec.inputs)
+        target = network.check_target(y, len(rows), self.loss)
+        weight = network.check_weight(sample_weight, len(rows))
+        for name, values in (("y", target), ("sample_weight", weight)):
+            if values is not None and values.dtype.kind == "f":
+                require_finite_in(network.dtype, name, finite_in(values, network.dtype))
+        prepare = preparation(network.preprocessing, network.dtype, "X")
         return backend.stream(
-            HostRows(
-                rows,
-                preparation(network.preprocessing, network.dtype, "X"),
-                network.check_target(y, len(rows), self.loss),
-                network.check_weight(sample_weight, len(rows)),
-            ),
-            network.dtype, self.batch_size, self.seed,
-        )  # fmt: skip
+            HostRows(rows, prepare, target, weight), network.dtype, self.batch_size, self.seed
+        )
 
     def _check_history(self, validation: bool) -> None:
         if self.epoch and ("validation_loss" in self.history) != validation:

@@ -44,6 +44,10 @@ BFLOAT16_NORM = 2.0**-11
 STORED_RELATIVE = {np.dtype(np.uint16): 2.0**-8, np.dtype(np.float16): 2.0**-11}
 STORED_LEAST = {np.dtype(np.uint16): 0.0, np.dtype(np.float16): 2.0**-25}
 
+# Losses of the epochs of two runs from one seed, relative, where sums are made in another order, or
+# products of rounded numbers: what differs in one step moves all that follow.
+SAME_RUN_LOSS = {"float64": 1e-10, "float32": 3e-5, "bfloat16": 5e-3}
+
 # Bytes that Python objects of a step may take; the arrays of the allocation test are far larger.
 STEADY_STATE_BYTES = 4096
 # The same for the futures and locks with which a team of threads is started, once in a slice.

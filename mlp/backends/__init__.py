@@ -38,7 +38,7 @@ def get_backend(device: str, precision: str = "float32", threads: int | None = N
 
     Args:
         device: "cpu" (Numba), "numpy" (the reference), "cuda" or "cuda:N" (a GPU), or "auto": a
-            usable GPU, else "cpu".
+            usable GPU, else "cpu"; with `threads`, always "cpu".
         precision: a name that `precision_dtype` knows; it decides how matrix products are made.
         threads: the most threads that "cpu" uses; None for as many as there are processors, or as
             OMP_NUM_THREADS or NUMBA_NUM_THREADS say.
@@ -50,7 +50,8 @@ def get_backend(device: str, precision: str = "float32", threads: int | None = N
     """
     if device == "auto":
         first, last = AUTO
-        chosen = first if unavailable_reason(first) is None else last
+        # Threads are of the processor, so who sets them asks for it.
+        chosen = first if threads is None and unavailable_reason(first) is None else last
         return get_backend(chosen, precision, threads)
     name, colon, number = str(device).partition(":")
     if name not in _BACKENDS or (colon and not (name == "cuda" and number.isdecimal())):

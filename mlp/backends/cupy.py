@@ -34,6 +34,7 @@ from mlp_kernels.cuda.launch import Launch
 
 # How much of what is free the training rows may take: batches and evaluation need the rest.
 SHARE_OF_ROWS = 0.7
+SMALL_SHARE = 0.01  # of all memory
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,7 +52,8 @@ def _explained(operation: F) -> F:
     @functools.wraps(operation)
     def call(*arguments: Any, **named: Any) -> Any:
         try:
-            return operation(*arguments, **named)
+            with arguments[0].on.lock:  # no other thread's launches in between
+                return operation(*arguments, **named)
         except (AttributeError, TypeError, ValueError) as error:
             if isinstance(error, InvalidInput):
                 raise
@@ -90,6 +92,9 @@ class CupyBackend(Rules):
         number: of the device.
         precision: how products are made; see `mlp.backends`.
 
+    Attributes:
+        about: the device in words.
+
     Raises:
         BackendUnavailable: the device, or the precision on it, cannot be had.
     """
@@ -100,10 +105,12 @@ class CupyBackend(Rules):
     def __init__(self, number: int = 0, precision: str = "float32") -> None:
         self.on = CudaDevice(number)
         self.device = f"cuda:{number}" if number else "cuda"
+        capability = ".".join(map(str, self.on.capability))
+        self.about = f"{self.on.name}, compute capability {capability}"
         if precision == "tf32" and self.on.capability < TENSOR_CORES:
             raise BackendUnavailable(
                 f"precision 'tf32' needs compute capability 8.0 or newer, and device {number} has "
-                f"{self.on.capability[0]}.{self.on.capability[1]}; use precision 'float32'"
+                f"{capability}; use precision 'float32'"
             )
         self._compute = COMPUTE.get(precision)
         self._tiles = products.Device(
@@ -171,14 +178,19 @@ class CupyBackend(Rules):
     ) -> None:
         self._run(convert.standardise(X, out, mean, scale))
 
-    @_explained
     def is_finite(self, array: Array) -> bool:
         count = self.empty((1,), np.int64)
-        self._run(convert.count_not_finite(array, count, self._room))
+        self._count_not_finite(array, count)
         return not self.on.download(count)[0]
 
+    @_explained
+    def _count_not_finite(self, array: Array, count: Array) -> None:
+        self._run(convert.count_not_finite(array, count, self._room))
+
     def has_room_for(self, size: int) -> bool:
-        return size <= SHARE_OF_ROWS * self.on.free_bytes
+        # What is free is asked only of sizes that may matter: it takes the driver some time.
+        small = size <= SMALL_SHARE * self.on.total_bytes
+        return small or size <= SHARE_OF_ROWS * self.on.free_bytes
 
     def stream(self, rows: HostRows, dtype: np.dtype[Any], batch_size: int, seed: int) -> RowStream:
         return RowStream(self, rows, dtype, batch_size, seed)

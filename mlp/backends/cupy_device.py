@@ -10,8 +10,9 @@ import importlib
 import importlib.metadata
 import math
 import os
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,13 @@ import numpy as np
 from mlp.backends.cupy_arrays import as_cupy, as_kernels_read
 from mlp.backends.protocol import Array, HostArray
 from mlp.errors import BackendUnavailable, DeviceFault, DeviceOutOfMemory, InvalidInput
-from mlp_kernels.cuda.compile import LEAST_CAPABILITY, Kernel
+from mlp_kernels.cuda.compile import LEAST_CAPABILITY, Kernel, options
 from mlp_kernels.cuda.launch import Launch
 
 # Set to 1, every kernel is waited for, so that a fault names the one kernel that it is of.
 CHECK_VARIABLE = "MLP_CUDA_CHECK"
+# CUDA's error code for it: pinned memory and graphs are not allocated by CuPy's pool.
+OUT_OF_MEMORY = 2
 # A block gets more dynamic shared memory than this only if its kernel was told so before.
 SHARED_WITHOUT_ASKING = 48 * 1024
 INSTALL = "pip install \"fused-mlp[cuda13]\" (cuda12 for an older driver), or use device='cpu'"
@@ -63,6 +66,8 @@ class CudaDevice:
         name: what the manufacturer calls it.
         capability: compute capability, like (9, 0).
         processors: multiprocessors.
+        total_bytes: of memory.
+        lock: held by a thread while it queues launches that belong together.
 
     Raises:
         BackendUnavailable: no such device, or something that it needs is missing or too old.
@@ -72,7 +77,23 @@ class CudaDevice:
         self.cupy = import_cupy()
         self.number = number
         self._require_device()
-        cuda = self.cupy.cuda
+        try:
+            self._open()
+        except self.cupy.cuda.runtime.CUDARuntimeError as error:
+            raise BackendUnavailable(
+                f"CUDA device {number} cannot be used ({error}): another process may have it for "
+                "itself or fill its memory, or this process is a fork of one that used CUDA; "
+                "use device='cpu'"
+            ) from error
+        # Held while launches that belong together are queued or recorded: threads share the device.
+        self.lock = threading.RLock()
+        self._functions: dict[Kernel, Any] = {}
+        self._in_flight: dict[Kernel, None] = {}
+        self._recording: list[Launch] | None = None
+        self._check = os.environ.get(CHECK_VARIABLE) == "1"
+
+    def _open(self) -> None:
+        cuda, number = self.cupy.cuda, self.number
         self._handle = cuda.Device(number)
         digits = str(self._handle.compute_capability)
         self.capability = (int(digits[:-1]), int(digits[-1]))
@@ -83,14 +104,14 @@ class CudaDevice:
                 "is needed; use device='cpu'"
             )
         self._require_compiler()
-        self.processors = int(self._handle.attributes["MultiProcessorCount"])
+        attributes = self._handle.attributes
+        self.processors = int(attributes["MultiProcessorCount"])
+        # Such a device reads the host's own pages, which then must not change before it has.
+        self._reads_host = bool(attributes.get("PageableMemoryAccessUsesHostPageTables", 0))
         self.name = cuda.runtime.getDeviceProperties(number)["name"].decode()
         with self._handle:
             self.stream = cuda.Stream(non_blocking=True)
-        self._functions: dict[Kernel, Any] = {}
-        self._in_flight: dict[Kernel, None] = {}
-        self._recording: list[Launch] | None = None
-        self._check = os.environ.get(CHECK_VARIABLE) == "1"
+            self.total_bytes = int(self._handle.mem_info[1])
 
     def _require_device(self) -> None:
         runtime = self.cupy.cuda.runtime
@@ -99,7 +120,7 @@ class CudaDevice:
         except runtime.CUDARuntimeError as error:
             raise BackendUnavailable(self._why_no_devices(error)) from error
         if self.number >= count:
-            there = f"there are {count}, numbered from 0" if count else "there is none"
+            there = f"the last one here is {count - 1}" if count else "there is none"
             raise BackendUnavailable(f"no CUDA device {self.number}: {there}; use device='cpu'")
 
     def _why_no_devices(self, error: Exception) -> str:
@@ -147,6 +168,8 @@ class CudaDevice:
         if source.nbytes:
             with self._working():
                 out.set(source, stream=stream or self.stream)
+                if self._reads_host and stream is None:
+                    self.stream.synchronize()
 
     def pinned(self, shape: tuple[int, ...], dtype: Any) -> HostArray:
         """A host array that the device copies from by itself, while the host goes on."""
@@ -186,8 +209,13 @@ class CudaDevice:
     def free_bytes(self) -> int:
         """What an allocation could get: free on the device, or held for reuse by CuPy."""
         with self._working():
-            pool = self.cupy.get_default_memory_pool()
-            return int(self._handle.mem_info[0]) + int(pool.free_bytes())
+            return self._free_bytes()
+
+    def _free_bytes(self) -> int:
+        pool = self.cupy.get_default_memory_pool()
+        free = int(self._handle.mem_info[0]) + int(pool.free_bytes())
+        limit = int(pool.get_limit())  # 0 for none
+        return min(free, limit - int(pool.used_bytes())) if limit else free
 
     # --- other streams --------------------------------------------------------------------------
 
@@ -220,24 +248,26 @@ class CudaDevice:
 
     def run(self, launch: Launch) -> None:
         """Queues a launch, or notes it where launches are being recorded."""
-        function = self._function(launch)
-        if self._recording is not None:
-            self._recording.append(launch)
-            return
-        with self._working():
-            self._queue(function, launch)
-            if self._check:
-                self._wait()
+        with self.lock:
+            function = self._function(launch)
+            if self._recording is not None:
+                self._recording.append(launch)
+                return
+            with self._working():
+                self._queue(function, launch)
+                if self._check:
+                    self._wait()
 
     @contextmanager
     def recorded(self) -> Iterator[list[Launch]]:
         """Launches in this context are noted in its value and not queued."""
         launches: list[Launch] = []
-        outer, self._recording = self._recording, launches
-        try:
-            yield launches
-        finally:
-            self._recording = outer
+        with self.lock:
+            outer, self._recording = self._recording, launches
+            try:
+                yield launches
+            finally:
+                self._recording = outer
 
     def graph(self, launches: Sequence[Launch]) -> Graph:
         """The launches as one CUDA graph; in checked mode, as they are."""
@@ -245,12 +275,18 @@ class CudaDevice:
         if self._check:
             return Graph(self, launches, None)
         with self._working():
-            self.stream.begin_capture()
-            try:
-                for function, launch in zip(functions, launches, strict=True):
-                    self._queue(function, launch)
-            finally:
-                captured = self.stream.end_capture()
+            # Of its own, so that other threads go on queueing on ours meanwhile.
+            stream = self.cupy.cuda.Stream(non_blocking=True)
+            with stream:
+                stream.begin_capture()
+                try:
+                    for function, launch in zip(functions, launches, strict=True):
+                        self._queue(function, launch)
+                except BaseException:
+                    with suppress(Exception):  # the first error is the one to tell
+                        stream.end_capture()
+                    raise
+                captured = stream.end_capture()
         return Graph(self, launches, captured)
 
     def replay(self, captured: Any, kernels: dict[Kernel, None]) -> None:
@@ -290,12 +326,13 @@ class CudaDevice:
 
     def _compiled(self, kernel: Kernel) -> Any:
         try:
-            module = self.cupy.RawModule(code=kernel.source, options=kernel.options)
+            module = self.cupy.RawModule(code=kernel.source, options=options())
             return module.get_function(kernel.name)
         except self.cupy.cuda.compiler.CompileException as error:
             major, minor = self.capability
             raise DeviceFault(
-                f"the kernel {kernel} does not compile for sm_{major}{minor}: {error}"
+                f"the kernel {kernel} does not compile for sm_{major}{minor}; report this, and "
+                f"use device='cpu' until then: {error}"
             ) from error
 
     # --- errors ---------------------------------------------------------------------------------
@@ -312,17 +349,18 @@ class CudaDevice:
             except cuda.memory.OutOfMemoryError as error:
                 raise self._out_of_memory(error) from error
             except (cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError) as error:
+                if getattr(error, "status", 0) == OUT_OF_MEMORY:
+                    raise self._out_of_memory(error) from error
                 raise self._fault(error) from error
 
     def _out_of_memory(self, error: Any) -> DeviceOutOfMemory:
-        asked = int(getattr(error, "_size", 0))
-        free = int(self._handle.mem_info[0])
-        pool = int(self.cupy.get_default_memory_pool().free_bytes())
+        asked, free = int(getattr(error, "_size", 0)), self._free_bytes()
+        wanted = f"{_size(asked)} were asked for" if asked else str(error)
         return DeviceOutOfMemory(
-            f"device {self.number} is out of memory: {_size(asked)} were asked for, "
-            f"{_size(free + pool)} are free",
+            f"device {self.number} is out of memory: {wanted}, {_size(free)} are free; use fewer "
+            "rows or a smaller network, or end what else uses the device",
             asked,
-            free + pool,
+            free,
         )
 
     def _fault(self, error: Exception) -> DeviceFault:
@@ -358,6 +396,10 @@ class Graph:
 
     def __call__(self) -> None:
         """Queues all of them."""
+        with self._device.lock:
+            self._queue()
+
+    def _queue(self) -> None:
         if self._captured is not None:
             self._device.replay(self._captured, self._kernels)
             return

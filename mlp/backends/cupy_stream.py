@@ -108,10 +108,15 @@ class RowStream:
         on.record(self._used[self._last_slot])
         on.wait_on_host(self._copied[slot])  # until then its pinned memory is still read
         on.wait(self._used[slot], self._stream)
-        for ring, rows in zip(self._rings, self._gathered(chunk), strict=True):
-            ring.feed(slot, rows, self._stream)
-        on.record(self._copied[slot], self._stream)
-        on.wait(self._copied[slot])
+        try:
+            for ring, rows in zip(self._rings, self._gathered(chunk), strict=True):
+                ring.feed(slot, rows, self._stream)
+            on.record(self._copied[slot], self._stream)
+            on.wait(self._copied[slot])
+        except BaseException:
+            # Nothing waits for a copy that was begun, and its memory may be given away.
+            self._stream.synchronize()
+            raise
         self._now, self._last_slot = chunk, slot
 
     def _gathered(self, chunk: int) -> list[HostArray]:

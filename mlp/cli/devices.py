@@ -23,6 +23,9 @@ def devices(as_json: bool) -> None:
     found: dict[str, Any] = {
         "devices": backends,
         "auto": next((name for name in AUTO if backends[name] == "usable"), None),
+        "gpu": getattr(get_backend("cuda"), "about", None)
+        if backends["cuda"] == "usable"
+        else None,
         "precisions": {name: available_precisions(name) for name in backends},
         "cores": os.cpu_count(),
         "threads": get_backend("cpu").threads if backends["cpu"] == "usable" else None,
@@ -35,6 +38,8 @@ def devices(as_json: bool) -> None:
     for name, state in backends.items():
         about = ", ".join([state, *found["precisions"][name]])
         click.echo(f"{name:<6} {TITLES[name]:<{width}}  {about}")
+    if found["gpu"]:
+        click.echo(f"cuda   = {found['gpu']}")
     click.echo(f"auto   = {found['auto'] or 'none of them'}")
     click.echo(f"{found['cores']} CPU cores, {found['threads']} threads for cpu")
     for library in libraries:

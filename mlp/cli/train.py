@@ -198,10 +198,11 @@ def _widths(text: str) -> list[int]:
 
 def _describe_device(asked: str, network: Network) -> str:
     name = f"device {network.device}, {network.precision}"
-    if asked != "auto" or network.device == "cuda":
-        return name
-    reason, *_ = str(unavailable_reason("cuda")).split(" (")
-    return f"{name} (auto: {reason})"
+    about = getattr(network.backend, "about", None)  # of a GPU
+    if asked != "auto":
+        return f"{name} ({about})" if about else name
+    why = about or (unavailable_reason("cuda") or "for --threads").split(" (")[0]
+    return f"{name} (auto: {why})"
 
 
 def _settings(options: dict[str, Any]) -> dict[str, Any]:

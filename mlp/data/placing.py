@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -71,12 +70,9 @@ def _convert(
     return result
 
 
-def size_on_host(X: Any, backend: Backend, dtype: np.dtype[Any]) -> int:
-    """Bytes that rows on the host would take on the device; 0 for what is there, or is a list."""
-    shape = getattr(X, "shape", None)
-    if shape is None or backend.device_array(X) is not None:
-        return 0
-    return int(math.prod(shape)) * dtype.itemsize
+def size_on_host(X: Any, dtype: np.dtype[Any]) -> int:
+    """Bytes that an array of the host takes on a device; 0 for anything but a NumPy array."""
+    return X.size * dtype.itemsize if isinstance(X, np.ndarray) else 0
 
 
 def preparation(

@@ -10,7 +10,7 @@ from functools import partial
 from multiprocessing import get_context
 from typing import Any
 
-from mlp_kernels.cuda.compile import LEAST_CAPABILITY, Kernel
+from mlp_kernels.cuda.compile import LEAST_CAPABILITY, Kernel, options
 
 # Compute capabilities times ten: one of each generation of devices, from the oldest on.
 TARGETS = (10 * LEAST_CAPABILITY[0] + LEAST_CAPABILITY[1], 75, 80, 90, 100, 120)
@@ -65,11 +65,11 @@ def why_no_target(target: int) -> str | None:
 def compile_kernel(kernel: Kernel, target: int) -> Usage:
     """Compiled to machine code, and what that takes."""
     nvrtc = _nvrtc()
-    options = (*_with_headers(kernel.options), *CUPY_OPTIONS, f"-arch=sm_{target}")
+    given = (*_with_headers(options()), *CUPY_OPTIONS, f"-arch=sm_{target}")
     program = nvrtc.createProgram(kernel.source, kernel.file, (), ())
     try:
         try:
-            nvrtc.compileProgram(program, (*options, "--ptxas-options=-v"))
+            nvrtc.compileProgram(program, (*given, "--ptxas-options=-v"))
         except nvrtc.NVRTCError:
             raise CompileFailed(f"{kernel}: {nvrtc.getProgramLog(program)}") from None
         if not nvrtc.getCUBIN(program).startswith(b"\x7fELF"):
@@ -117,8 +117,8 @@ def _nvrtc() -> Any:
     return nvrtc
 
 
-def _with_headers(options: tuple[str, ...]) -> tuple[str, ...]:
+def _with_headers(given: tuple[str, ...]) -> tuple[str, ...]:
     """The options with CuPy's folders of headers; an error where it misses CUDA's own."""
     from cupy._core import core
 
-    return core.assemble_cupy_compiler_options(options)
+    return core.assemble_cupy_compiler_options(given)

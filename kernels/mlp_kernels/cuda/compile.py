@@ -44,15 +44,20 @@ class Kernel:
 
     @property
     def source(self) -> str:
-        """The text of its file."""
-        return (FOLDER / self.file).read_text(encoding="utf-8")
+        """Its macros, then the text of its file, whose lines are counted from 1."""
+        macros = "".join(f"#define {name} {value}\n" for name, value in self.macros)
+        text = (FOLDER / self.file).read_text(encoding="utf-8")
+        return f'{macros}#line 1 "{self.file}"\n{text}'
 
-    @property
-    def options(self) -> tuple[str, ...]:
-        """What NVRTC is told, apart from the target."""
-        macros = (f"-D{name}={value}" for name, value in self.macros)
-        # The digest makes a cache of compiled kernels notice a change of an included file.
-        return ("-std=c++17", f"-I{FOLDER}", f"-DSOURCE_DIGEST={source_digest()}", *macros)
+
+def options() -> tuple[str, ...]:
+    """What NVRTC is told, apart from the target: the same for all kernels.
+
+    CuPy runs the compiler once for each tuple of options that it has not seen in a process, even
+    where it has the kernel on disk: so macros are in the source. The digest makes its cache notice
+    a change of an included file.
+    """
+    return ("-std=c++17", f"-I{FOLDER}", f"-DSOURCE_DIGEST={source_digest()}")
 
 
 @functools.cache

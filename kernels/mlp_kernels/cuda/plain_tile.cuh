@@ -114,7 +114,8 @@ private:
         for (int d = 0; d < DEPTH; ++d) {
             const Sum* const line_a = stage + d * A_STRIDE;
             const Sum* const line_b = stage + DEPTH * A_STRIDE + d * B_STRIDE;
-            Sum a[MY_ROWS], b[MY_COLUMNS];
+            alignas(16) Sum a[MY_ROWS];
+            alignas(16) Sum b[MY_COLUMNS];
 #pragma unroll
             for (int r = 0; r < MY_ROWS; r += ROW_RUN) {
                 *reinterpret_cast<RowRun*>(a + r) =

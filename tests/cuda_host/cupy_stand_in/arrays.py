@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 from typing import Any
 
 import numpy as np
 
 from tests.cuda_host.cupy_stand_in.device import Device
-from tests.cuda_host.cupy_stand_in.memory import DeviceMemory, MemoryPointer, UnownedMemory
+from tests.cuda_host.cupy_stand_in.memory import (
+    DeviceMemory,
+    MemoryPointer,
+    UnownedMemory,
+    add_keeping,
+    checked,
+)
 from tests.cuda_host.cupy_stand_in.streams import get_current_stream, stream_of
 
 
@@ -86,6 +93,20 @@ class ndarray:  # noqa: N801 - CuPy's name
         if np.dtype(dtype).itemsize != self.itemsize:
             raise NotImplementedError("the stand-in views numbers of one size only")
         return self._view(self.shape, dtype, 0, self.strides)
+
+    def astype(self, dtype: Any) -> ndarray:
+        """A copy, converted in the order of the stream."""
+        if not self.flags.c_contiguous:
+            raise NotImplementedError("the stand-in converts contiguous arrays only")
+        result = ndarray(self.shape, dtype)
+
+        def convert(source: int = self.data.ptr, target: int = result.data.ptr) -> None:
+            held = ctypes.string_at(checked(source, self.nbytes), self.nbytes)
+            numbers = np.frombuffer(held, self.dtype).astype(dtype)
+            ctypes.memmove(checked(target, numbers.nbytes), numbers.tobytes(), numbers.nbytes)
+
+        add_keeping(get_current_stream(), [self.data.mem, result.data.mem], convert)
+        return result
 
     # --- to and from the host -------------------------------------------------------------------
 

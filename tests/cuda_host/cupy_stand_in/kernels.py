@@ -25,6 +25,15 @@ SHARED_WITHOUT_ASKING = 48 * 1024
 NOT_MACROS = ("SOURCE_DIGEST",)  # changes with every file, so it must not be part of a kernel
 
 
+def _parts(code: str) -> tuple[tuple[tuple[str, str], ...], str]:
+    """The macros that a source begins with, as `Kernel.source` writes them, and the rest."""
+    head, line, text = code.partition("#line 1 ")
+    if not line:
+        return (), code
+    macros = re.findall(r"^#define (\w+) (.*)$", head, re.MULTILINE)
+    return tuple(macros), text.partition("\n")[2]
+
+
 @functools.cache
 def _file_of(code: str) -> str:
     """The kernel file with this text; of other text, a file is made."""
@@ -63,7 +72,8 @@ class RawModule:
         get_current_stream().forbid_capture()
         if not re.search(rf"\b{re.escape(name)}\s*\(", self.code):
             raise CUDADriverError("NotFound")
-        kernel = Kernel(_file_of(self.code), name, _macros(self.options))
+        macros, text = _parts(self.code)
+        kernel = Kernel(_file_of(text), name, (*_macros(self.options), *macros))
         try:
             return RawKernel(kernel, load(kernel, machine().architecture))
         except BuildFailed as error:

@@ -58,7 +58,7 @@ class MemoryPointer:
 
     def memset_async(self, value: int, size: int, stream: Any = None) -> None:
         target, kept = self.ptr, [self.mem]
-        _queue(stream, kept, lambda: ctypes.memset(_checked(target, size), value, size))
+        _queue(stream, kept, lambda: ctypes.memset(checked(target, size), value, size))
 
     def copy_from_device_async(self, src: MemoryPointer, size: int, stream: Any = None) -> None:
         copy_async(self.ptr, src.ptr, size, stream, [self.mem, src.mem])
@@ -76,7 +76,7 @@ def _host_address(place: Any) -> int:
     return int(getattr(place, "ptr", place))
 
 
-def _checked(address: int, size: int) -> int:
+def checked(address: int, size: int) -> int:
     """The address, if that many bytes of a live array are there."""
     room = extent(address)
     if room < size:
@@ -121,14 +121,14 @@ def copy_async(
     if not _is_guarded(source):
         stream.forbid_capture()
         held = ctypes.string_at(source, size)
-        add_keeping(stream, memories, lambda: ctypes.memmove(_checked(target, size), held, size))
+        add_keeping(stream, memories, lambda: ctypes.memmove(checked(target, size), held, size))
         return
     if pageable_target:
         stream.forbid_capture()
 
     def copy() -> None:
-        place = target if pageable_target else _checked(target, size)
-        ctypes.memmove(place, _checked(source, size), size)
+        place = target if pageable_target else checked(target, size)
+        ctypes.memmove(place, checked(source, size), size)
 
     add_keeping(stream, memories, copy)
     if pageable_target:
@@ -169,6 +169,9 @@ class MemoryPool:
 
     def free_bytes(self) -> int:
         return 0
+
+    def get_limit(self) -> int:
+        return 0  # none
 
 
 class PinnedMemoryPool:

@@ -26,6 +26,7 @@ from tests.cuda_host.run import KernelFault
 Work = Callable[[], None]
 
 _numbers = itertools.count(0x1000)
+_working = threading.RLock()  # of the device, which does one thing at a time
 _by_number: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
 
 
@@ -87,9 +88,10 @@ class Stream:
             self.drain()
 
     def drain(self) -> None:
-        """Do all that is queued."""
-        while self._queue:
-            self._do_next()
+        """Do all that is queued, in order, also where several threads wait for it."""
+        with _working:
+            while self._queue:
+                self._do_next()
 
     def _do_next(self) -> None:
         machine().check()
@@ -165,8 +167,9 @@ class _Mark:
 
     def reach(self) -> None:
         """Do the stream's work up to here."""
-        while not self.done:
-            self.stream._do_next()
+        with _working:
+            while not self.done:
+                self.stream._do_next()
 
 
 class Event:
