@@ -92,9 +92,6 @@ class CupyBackend(Rules):
         number: of the device.
         precision: how products are made; see `mlp.backends`.
 
-    Attributes:
-        about: the device in words.
-
     Raises:
         BackendUnavailable: the device, or the precision on it, cannot be had.
     """
@@ -106,7 +103,7 @@ class CupyBackend(Rules):
         self.on = CudaDevice(number)
         self.device = f"cuda:{number}" if number else "cuda"
         capability = ".".join(map(str, self.on.capability))
-        self.about = f"{self.on.name}, compute capability {capability}"
+        self.about: str | None = f"{self.on.name}, compute capability {capability}"
         if precision == "tf32" and self.on.capability < TENSOR_CORES:
             raise BackendUnavailable(
                 f"precision 'tf32' needs compute capability 8.0 or newer, and device {number} has "

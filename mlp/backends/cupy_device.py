@@ -6,8 +6,6 @@ what fails there shows at the next wait, and is named as well as can be.
 
 from __future__ import annotations
 
-import importlib
-import importlib.metadata
 import math
 import os
 import threading
@@ -18,6 +16,12 @@ from typing import Any
 import numpy as np
 
 from mlp.backends.cupy_arrays import as_cupy, as_kernels_read
+from mlp.backends.cupy_setup import (
+    import_cupy,
+    require_compiler,
+    require_device,
+    require_one_cupy,
+)
 from mlp.backends.protocol import Array, HostArray
 from mlp.errors import BackendUnavailable, DeviceFault, DeviceOutOfMemory, InvalidInput
 from mlp_kernels.cuda.compile import LEAST_CAPABILITY, Kernel, options
@@ -29,31 +33,6 @@ CHECK_VARIABLE = "MLP_CUDA_CHECK"
 OUT_OF_MEMORY = 2
 # A block gets more dynamic shared memory than this only if its kernel was told so before.
 SHARED_WITHOUT_ASKING = 48 * 1024
-INSTALL = "pip install \"fused-mlp[cuda13]\" (cuda12 for an older driver), or use device='cpu'"
-
-
-def import_cupy() -> Any:
-    """CuPy; raises BackendUnavailable where there is none, or more than one."""
-    names = (dist.metadata["Name"] or "" for dist in importlib.metadata.distributions())
-    found = sorted({name for name in map(str.lower, names) if _is_cupy(name)})
-    if len(found) > 1:
-        raise BackendUnavailable(
-            f"several CuPy packages are installed over each other ({', '.join(found)}); "
-            f"pip uninstall {' '.join(found)}, then {INSTALL}"
-        )
-    try:
-        return importlib.import_module("cupy")
-    except ModuleNotFoundError as error:
-        if error.name != "cupy":
-            raise
-        raise BackendUnavailable(f"CuPy is not installed; {INSTALL}") from error
-    except ImportError as error:
-        reason = " ".join(str(error).split())
-        raise BackendUnavailable(f"CuPy cannot be loaded ({reason}); {INSTALL}") from error
-
-
-def _is_cupy(name: str) -> bool:
-    return name == "cupy" or name.startswith(("cupy-cuda", "cupy-rocm"))
 
 
 class CudaDevice:
@@ -76,7 +55,8 @@ class CudaDevice:
     def __init__(self, number: int) -> None:
         self.cupy = import_cupy()
         self.number = number
-        self._require_device()
+        require_device(self.cupy, number)
+        require_one_cupy()
         try:
             self._open()
         except self.cupy.cuda.runtime.CUDARuntimeError as error:
@@ -103,7 +83,7 @@ class CudaDevice:
                 f"{self.capability[1]}, but {LEAST_CAPABILITY[0]}.{LEAST_CAPABILITY[1]} or newer "
                 "is needed; use device='cpu'"
             )
-        self._require_compiler()
+        require_compiler(self.cupy)
         attributes = self._handle.attributes
         self.processors = int(attributes["MultiProcessorCount"])
         # Such a device reads the host's own pages, which then must not change before it has.
@@ -112,38 +92,6 @@ class CudaDevice:
         with self._handle:
             self.stream = cuda.Stream(non_blocking=True)
             self.total_bytes = int(self._handle.mem_info[1])
-
-    def _require_device(self) -> None:
-        runtime = self.cupy.cuda.runtime
-        try:
-            count = int(runtime.getDeviceCount())
-        except runtime.CUDARuntimeError as error:
-            raise BackendUnavailable(self._why_no_devices(error)) from error
-        if self.number >= count:
-            there = f"the last one here is {count - 1}" if count else "there is none"
-            raise BackendUnavailable(f"no CUDA device {self.number}: {there}; use device='cpu'")
-
-    def _why_no_devices(self, error: Exception) -> str:
-        runtime = self.cupy.cuda.runtime
-        driver, needed = int(runtime.driverGetVersion()), int(runtime.runtimeGetVersion())
-        if driver == 0:
-            return "no NVIDIA driver is installed; install one, or use device='cpu'"
-        if driver < needed:
-            return (
-                f"the NVIDIA driver supports CUDA {_version(driver)}, but CuPy needs "
-                f"{_version(needed)}: update the driver, or install a CuPy for the older CUDA; "
-                "until then use device='cpu'"
-            )
-        return f"no CUDA device can be used ({error}); use device='cpu'"
-
-    def _require_compiler(self) -> None:
-        try:
-            self.cupy.cuda.nvrtc.getVersion()
-        except Exception as error:  # CuPy reports a library that it cannot load by several types
-            reason = " ".join(str(error).split())
-            raise BackendUnavailable(
-                f"NVRTC, which compiles the kernels, cannot be loaded ({reason}); {INSTALL}"
-            ) from error
 
     # --- memory ---------------------------------------------------------------------------------
 
@@ -405,11 +353,6 @@ class Graph:
             return
         for launch in self._launches:
             self._device.run(launch)
-
-
-def _version(number: int) -> str:
-    """12080 -> 12.8."""
-    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def _size(count: int) -> str:

@@ -44,6 +44,8 @@ def all_finite(array: HostArray) -> bool:
 class HostMemory(ABC):
     """The operations of such backends that are one line of NumPy on either."""
 
+    about: str | None = None
+
     @abstractmethod
     def gather_rows(self, X: Array, index: Array, out: Array) -> None:
         """See `Backend.gather_rows`."""

@@ -143,6 +143,7 @@ class Backend(Protocol):
     name: str
     threads: int  # the most that it uses by itself
     device: str  # as `get_backend` takes it: the name, and the number where there are several
+    about: str | None  # a GPU in words
 
     def compute_dtype(self, dtype: Any) -> np.dtype[Any]:
         """What products read and layers hand on, for parameters of `dtype`.

@@ -23,9 +23,7 @@ def devices(as_json: bool) -> None:
     found: dict[str, Any] = {
         "devices": backends,
         "auto": next((name for name in AUTO if backends[name] == "usable"), None),
-        "gpu": getattr(get_backend("cuda"), "about", None)
-        if backends["cuda"] == "usable"
-        else None,
+        "gpu": get_backend("cuda").about if backends["cuda"] == "usable" else None,
         "precisions": {name: available_precisions(name) for name in backends},
         "cores": os.cpu_count(),
         "threads": get_backend("cpu").threads if backends["cpu"] == "usable" else None,

@@ -198,7 +198,7 @@ def _widths(text: str) -> list[int]:
 
 def _describe_device(asked: str, network: Network) -> str:
     name = f"device {network.device}, {network.precision}"
-    about = getattr(network.backend, "about", None)  # of a GPU
+    about = network.backend.about
     if asked != "auto":
         return f"{name} ({about})" if about else name
     why = about or (unavailable_reason("cuda") or "for --threads").split(" (")[0]

@@ -168,13 +168,26 @@ def source_of(kernel: Kernel) -> Path:
     return KERNELS / kernel.file
 
 
+@functools.cache
+def _precompiled_header() -> Path:
+    """What all kernels include first; the compiler takes its compiled form, which is beside it."""
+    digest = _digest(*OF_KERNELS, *COMMON, *_texts("*.cuh"))
+    header = cache_folder() / f"launcher-{digest}.h"
+    compiled = header.with_name(f"{header.name}.gch")
+    if not compiled.exists():
+        header.write_text(f'#include "{HERE / "launcher.cuh"}"\n')
+        _compile([*OF_KERNELS, *COMMON, f"-I{HERE}", "-x", "c++-header", str(header)], compiled)
+    return header
+
+
 def build(kernel: Kernel, architecture: int = 900) -> Path:
     """The kernel's library, built now if there is none; `architecture` is __CUDA_ARCH__."""
     macros = [("__CUDA_ARCH__", architecture), *kernel.macros]
     source = source_of(kernel)
+    header = _precompiled_header()
     text = "\n".join(
         (
-            '#include "launcher.cuh"',
+            f'#include "{header}"',
             *(f"#define {name} {value}" for name, value in macros),
             f'#include "{source}"',
             f"EXPORT_KERNEL({kernel.name})\n",
@@ -182,7 +195,7 @@ def build(kernel: Kernel, architecture: int = 900) -> Path:
     )
     sources = [path.read_bytes() for path in _included(source)]
     # Not the source's path: the same text elsewhere is the same kernel.
-    digest = _digest(kernel.name, repr(macros), *OF_KERNELS, *sources, *_texts("*.cuh"))
+    digest = _digest(kernel.name, repr(macros), header.name, *sources)
     target = cache_folder() / f"{kernel.name}-{digest}.so"
     if not target.exists():
         unit = target.with_suffix(f".{os.getpid()}.cpp")
