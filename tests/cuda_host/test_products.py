@@ -61,19 +61,21 @@ KINDS = [
     Kind("float16 plain", FLOAT16, False),
 ]
 OF_TENSOR = {kind.name: kind for kind in KINDS if kind.tensor}
-# (B, I, O): edges in every place; sizes that are multiples of 8 take 16-byte copies.
+# (B, I, O): edges in every place; lines of a multiple of 8 numbers are copied by 16 bytes.
 ODD = [(1, 1, 1), (3, 31, 33), (33, 3, 31), (31, 33, 1), (65, 127, 32)]
 EVEN = [(8, 8, 8), (40, 72, 136), (136, 40, 8), (64, 200, 64)]
+OF_TWO = [(3, 10, 6), (33, 2, 14), (66, 130, 10)]  # 4 bytes of 16-bit numbers
 CASES = [
-    (kind, size, aligned)
+    (kind, size, copy)
     for kind in KINDS
     for size in ((64, 32) if kind.dtype == FLOAT64 else (128, 64, 32))
-    for aligned in ((True, False) if kind.tensor else (False,))
+    for copy in (16, 4, 2)
+    if (copy >= kind.dtype.itemsize if kind.tensor else copy == 16)
 ]
 case = pytest.mark.parametrize(
-    ("kind", "size", "aligned"),
+    ("kind", "size", "copy"),
     CASES,
-    ids=[f"{kind.name}-{size}-{'even' if even else 'odd'}" for kind, size, even in CASES],
+    ids=[f"{kind.name}-{size}-by-{copy}" for kind, size, copy in CASES],
 )
 
 
@@ -134,18 +136,26 @@ def grads(kind, tile, B, I, O, processors=132):  # noqa: E741
     return launch, room, dW, x.T @ given
 
 
-def tile_of(kind: Kind, size: int, aligned: bool) -> Tile:
-    return Tile.of(size, kind.tensor, kind.dtype, aligned)
+def tile_of(kind: Kind, size: int, copy: int | None = None) -> Tile:
+    """Copies by one number, unless said."""
+    return Tile.of(size, kind.tensor, kind.dtype, copy or kind.dtype.itemsize)
+
+
+def shapes_of(kind: Kind, copy: int) -> list[tuple[int, int, int]]:
+    """Whose lines can be copied by so many bytes."""
+    if not kind.tensor or copy == kind.dtype.itemsize:
+        return ODD
+    return EVEN if copy == 16 else OF_TWO
 
 
 def all_kernels() -> list[Any]:
     """What these tests run, so that it is compiled on all processors at once."""
     launches: list[Launch] = []
-    for kind, size, aligned in CASES:
-        tile = tile_of(kind, size, aligned)
+    for kind, size, copy in CASES:
+        tile = tile_of(kind, size, copy)
         launches += [f(kind, tile, 8, 8, 8)[0] for f in (forward, delta, grads)]
     for kind in (KINDS[0], OF_TENSOR["bfloat16"]):
-        tile = tile_of(kind, 32, False)
+        tile = tile_of(kind, 32)
         for name in ELEMENTWISE:
             launches += [f(kind, tile, 8, 8, 8, name)[0] for f in (forward, delta)]
         launches += [f(kind, tile, 8, 8, 8, "gelu", 0.3)[0] for f in (forward, delta)]
@@ -161,18 +171,18 @@ def compiled():
 
 
 @case
-def test_linear_forward(kind, size, aligned):
-    for shape in EVEN if aligned else ODD:
-        launch, a, saved, expected, kept = forward(kind, tile_of(kind, size, aligned), *shape)
+def test_linear_forward(kind, size, copy):
+    for shape in shapes_of(kind, copy):
+        launch, a, saved, expected, kept = forward(kind, tile_of(kind, size, copy), *shape)
         run(launch)
         assert_close(a, expected, compute=kind.sums, terms=shape[1])
         assert_close(saved, kept, compute=kind.sums, terms=shape[1])
 
 
 @case
-def test_linear_delta(kind, size, aligned):
-    for shape in EVEN if aligned else ODD:
-        launch, room, out, db, expected = delta(kind, tile_of(kind, size, aligned), *shape)
+def test_linear_delta(kind, size, copy):
+    for shape in shapes_of(kind, copy):
+        launch, room, out, db, expected = delta(kind, tile_of(kind, size, copy), *shape)
         run(launch)
         assert_close(out, expected, compute=kind.sums, terms=shape[2])
         assert_close(db, expected.sum(axis=0), compute=kind.sums, terms=shape[0] + shape[2])
@@ -180,9 +190,9 @@ def test_linear_delta(kind, size, aligned):
 
 
 @case
-def test_linear_grads(kind, size, aligned):
-    for shape in EVEN if aligned else ODD:
-        launch, room, dW, expected = grads(kind, tile_of(kind, size, aligned), *shape)
+def test_linear_grads(kind, size, copy):
+    for shape in shapes_of(kind, copy):
+        launch, room, dW, expected = grads(kind, tile_of(kind, size, copy), *shape)
         run(launch)
         assert_close(dW, expected, compute=kind.sums, terms=shape[0])
         room.assert_left_as_found()
@@ -191,7 +201,7 @@ def test_linear_grads(kind, size, aligned):
 @pytest.mark.parametrize("name", ELEMENTWISE)
 @pytest.mark.parametrize("kind", [KINDS[0], OF_TENSOR["bfloat16"]], ids=lambda kind: kind.name)
 def test_every_activation(kind, name):
-    tile, shape = tile_of(kind, 32, False), (33, 31, 35)
+    tile, shape = tile_of(kind, 32), (33, 31, 35)
     launch, a, saved, expected, kept = forward(kind, tile, *shape, name)
     run(launch)
     assert_close(a, expected, compute=kind.sums, terms=shape[1])
@@ -204,7 +214,7 @@ def test_every_activation(kind, name):
 
 @pytest.mark.parametrize("kind", [KINDS[0], OF_TENSOR["bfloat16"]], ids=lambda kind: kind.name)
 def test_dropout_is_that_of_the_reference(kind):
-    tile, shape = tile_of(kind, 32, False), (33, 31, 35)
+    tile, shape = tile_of(kind, 32), (33, 31, 35)
     launch, a, saved, expected, kept = forward(kind, tile, *shape, "gelu", 0.3)
     run(launch)
     assert_close(a, expected, compute=kind.sums, terms=shape[1])
@@ -217,7 +227,7 @@ def test_dropout_is_that_of_the_reference(kind):
 
 @pytest.mark.parametrize("kind", KINDS[:4], ids=lambda kind: kind.name)
 def test_same_bits_in_every_order_of_threads_and_blocks(kind):
-    tile = tile_of(kind, 32, False)
+    tile = tile_of(kind, 32)
 
     def make(room):
         # 300 rows are three shares of linear_grads and ten rows of tiles of linear_delta.
@@ -232,7 +242,7 @@ def test_same_bits_in_every_order_of_threads_and_blocks(kind):
 
 @pytest.mark.parametrize("kind", [KINDS[0], OF_TENSOR["bfloat16"]], ids=lambda kind: kind.name)
 def test_sums_over_many_rows(kind):
-    tile = tile_of(kind, 32, False)
+    tile = tile_of(kind, 32)
     launch, room, _, db, expected = delta(kind, tile, 1000, 33, 3)
     run(launch)
     assert_close(db, expected.sum(axis=0), compute=kind.sums, terms=1003)
@@ -248,7 +258,7 @@ def test_sums_over_many_rows(kind):
 
 def test_nothing_apart_is_saved_where_nothing_is_needed():
     kind = KINDS[0]
-    launch, a, saved, expected, _ = forward(kind, tile_of(kind, 32, False), 33, 31, 35, apart=False)
+    launch, a, saved, expected, _ = forward(kind, tile_of(kind, 32), 33, 31, 35, apart=False)
     run(launch)
     assert_close(a, expected, compute=kind.sums, terms=31)
     assert np.isnan(saved).all()
@@ -258,7 +268,7 @@ def test_the_output_layer_of_a_16_bit_network_is_float32():
     kind = OF_TENSOR["bfloat16"]
     x, W, b = draw(33, 31), draw(31, 3), guarded(np.zeros(3, np.float32))
     a = empty((33, 3), np.float32)
-    tile = tile_of(kind, 32, False)
+    tile = tile_of(kind, 32)
     run(products.linear_forward(
         device(kind), put(x, kind.dtype), put(W, kind.dtype), b, "identity", a, None, None, tile
     ))  # fmt: skip

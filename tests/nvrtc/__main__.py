@@ -20,10 +20,10 @@ def row(operands: Operands, usage: dict[int, dict]) -> str:
     macros, (first, *_) = dict(launches[0].kernel.macros), launches
     name = number_type(operands.dtype)
     units = "plain" if not macros["TENSOR"] else "tf32" if name == "float" else "tensor"
-    aligned = "yes" if macros["ALIGNED"] else "no" if macros["TENSOR"] else ""
+    copy = macros["COPY"] or ""  # bytes
     cells = (cell(launches, of_target) for of_target in usage.values())
     return (
-        f"| {name} | {units} | {macros['TILE']} | {aligned} | {first.block[0]} "
+        f"| {name} | {units} | {macros['TILE']} | {copy} | {first.block[0]} "
         f"| {first.shared / 1024:g} | {' | '.join(cells)} |"
     )
 
@@ -54,7 +54,7 @@ def main() -> None:
         f"NVRTC {version()}: registers of a thread in `linear_forward` (GELU, with a saved z and\n"
         "dropout), `linear_delta` (GELU, with dropout) and `linear_grads`. Shared memory in KiB.\n"
     )
-    names = ("numbers", "units", "tile", "16-byte lines", "threads", "shared")
+    names = ("numbers", "units", "tile", "copied by", "threads", "shared")
     titles = (*names, *(f"sm_{target}" for target in targets))
     print(f"| {' | '.join(titles)} |")
     print(f"|{' --- |' * len(titles)}")

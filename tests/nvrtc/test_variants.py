@@ -19,7 +19,7 @@ NUMBERS = COMPUTED | SHORT
 DATA = NUMBERS | {"uint8", "int8", "int16", "int32", "int64"}
 ACTIVATIONS = {activation_struct(name) for name in ELEMENTWISE}
 LANES = {1, 2, 4, 8, 16, 32}
-TILE = {"NUMBER": NUMBERS, "TENSOR": YES_OR_NO, "TILE": {128, 64, 32}, "ALIGNED": YES_OR_NO}
+TILE = {"NUMBER": NUMBERS, "TENSOR": YES_OR_NO, "TILE": {128, 64, 32}, "COPY": {0, 2, 4, 16}}
 SOFTMAX = {
     "ROW_LANES": LANES, "GIVEN": NUMBERS, "SAVED": NUMBERS, "OUT": NUMBERS, "DROPOUT": YES_OR_NO,
 }  # fmt: skip
@@ -86,12 +86,13 @@ def test_every_value_of_every_macro(function):
 @pytest.mark.parametrize("function", ["linear_forward", "linear_delta", "linear_grads"])
 def test_every_tile_of_a_product_with_its_heaviest_epilogue(function):
     found = {
-        (macros["NUMBER"], macros["TENSOR"], macros["TILE"], macros["ALIGNED"])
+        (macros["NUMBER"], macros["TENSOR"], macros["TILE"], macros["COPY"])
         for macros in macros_of(function)
         if macros.get("ACTIVATION", "Gelu") == "Gelu"
         and macros.get("SAVED", 1) and macros.get("DROPOUT", 1)
     }  # fmt: skip
-    tensor = set(product({"float"} | SHORT, {1}, {128, 64, 32}, YES_OR_NO))
+    tensor = set(product({"float"} | SHORT, {1}, {128, 64, 32}, {4, 16}))
+    tensor |= set(product(SHORT, {1}, {128, 64, 32}, {2}))
     plain = set(product({"float"} | SHORT, {0}, {128, 64, 32}, {0}))
     assert found == tensor | plain | {("double", 0, 64, 0), ("double", 0, 32, 0)}
 

@@ -1,8 +1,9 @@
 // The tile of a product that the macros choose, and how results leave it.
 //
 // NUMBER: type of the operands. TENSOR: 1 for tensor cores. TILE: 128, 64 or 32 rows and columns.
-// ALIGNED: 1 where the lines of both operands begin at multiples of 16 bytes. SHARED: the bytes of
-// dynamic shared memory that the launch gives.
+// COPY: bytes that travel to shared memory at a time, on tensor cores: the lines of both operands
+// begin at multiples of it; 0 otherwise. SHARED: the bytes of dynamic shared memory that the launch
+// gives.
 #pragma once
 #include "numbers.cuh"
 #if TENSOR
@@ -14,11 +15,11 @@
 #if TENSOR
 constexpr int DEPTH = 64 / sizeof(NUMBER);  // 64 bytes of each line at a time
 #if TILE == 128
-using Tile = TensorTile<NUMBER, 128, 128, DEPTH, 2, 4, 3, ALIGNED>;
+using Tile = TensorTile<NUMBER, 128, 128, DEPTH, 2, 4, 3, COPY>;
 #elif TILE == 64
-using Tile = TensorTile<NUMBER, 64, 64, DEPTH, 2, 2, 4, ALIGNED>;
+using Tile = TensorTile<NUMBER, 64, 64, DEPTH, 2, 2, 4, COPY>;
 #else
-using Tile = TensorTile<NUMBER, 32, 32, DEPTH, 2, 2, 4, ALIGNED>;
+using Tile = TensorTile<NUMBER, 32, 32, DEPTH, 2, 2, 4, COPY>;
 #endif
 #elif TILE == 128
 using Tile = PlainTile<NUMBER, 128, 128, 8>;

@@ -51,34 +51,34 @@ class Tile:
         tensor: whether on tensor cores.
         threads: of a block.
         shared: bytes of dynamic shared memory.
-        aligned: whether the lines of both operands begin at multiples of 16 bytes.
+        copy: bytes that travel to shared memory at a time, on tensor cores; else 0.
     """
 
     size: int
     tensor: bool
     threads: int
     shared: int
-    aligned: bool
+    copy: int
 
     @classmethod
-    def of(cls, size: int, tensor: bool, dtype: Any, aligned: bool) -> Tile:
+    def of(cls, size: int, tensor: bool, dtype: Any, copy: int) -> Tile:
         itemsize = np.dtype(dtype).itemsize
         if not tensor:
             depth = 8 if size == 128 else 16
             bytes_of_sum = np.dtype(compute_type(dtype)).itemsize
             shared = 2 * depth * 2 * (size + 4) * bytes_of_sum
-            return cls(size, False, 256, max(shared, 16 * size * bytes_of_sum), False)
+            return cls(size, False, 256, max(shared, 16 * size * bytes_of_sum), 0)
         stages = 3 if size == 128 else 4
         depth = DEPTH_BYTES // itemsize
         # The larger of both ways in which a part may lie, with its padding.
         part = max(size * (DEPTH_BYTES + 16), depth * (size + 8) * itemsize)
-        return cls(size, True, 256 if size == 128 else 128, 2 * stages * part, aligned)
+        return cls(size, True, 256 if size == 128 else 128, 2 * stages * part, copy)
 
     @property
     def macros(self) -> dict[str, str | int]:
         """What product.cuh reads, apart from NUMBER."""
         return {
-            "TENSOR": int(self.tensor), "TILE": self.size, "ALIGNED": int(self.aligned),
+            "TENSOR": int(self.tensor), "TILE": self.size, "COPY": self.copy,
             "SHARED": self.shared,
         }  # fmt: skip
 
@@ -87,24 +87,28 @@ class Tile:
         return math.ceil(rows / self.size) * math.ceil(columns / self.size)
 
 
-def choose_tile(device: Device, rows: int, columns: int, dtype: Any, aligned: bool) -> Tile:
+def choose_tile(device: Device, rows: int, columns: int, dtype: Any, copy: int) -> Tile:
     """The largest tile that gives every multiprocessor one and is not mostly empty; else 32."""
     tensor = device.has_tensor_cores_for(dtype)
     sizes = (64,) if number_type(dtype) == "double" else (128, 64)
     for size in sizes:
-        tile = Tile.of(size, tensor, dtype, aligned)
+        tile = Tile.of(size, tensor, dtype, copy)
         fits = min(rows, columns) > size // 2
         if fits and tile.blocks(rows, columns) >= device.processors:
             return tile
-    return Tile.of(32, tensor, dtype, aligned)
+    return Tile.of(32, tensor, dtype, copy)
 
 
-def is_aligned(*operands: Any) -> bool:
-    """Whether all lines of these matrices begin at multiples of 16 bytes."""
-    return all(
-        operand.data.ptr % 16 == 0 and operand.shape[1] * operand.dtype.itemsize % 16 == 0
-        for operand in operands
-    )
+def copy_bytes(*operands: Any) -> int:
+    """The most bytes at a time, 16 or 4, by which all lines of these matrices can be copied.
+
+    One number's, where lines do not begin at multiples of 4 bytes.
+    """
+    places = [(each.data.ptr, each.shape[1] * each.dtype.itemsize) for each in operands]
+    for size in (16, 4):
+        if all(address % size == 0 and line % size == 0 for address, line in places):
+            return size
+    return int(operands[0].dtype.itemsize)
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,7 @@ def linear_forward(
         check_shape(name, array, B, outputs)
         check_dtype(name, array, a.dtype)
     apart = saved is not None and saved is not a
-    tile = tile or choose_tile(device, B, outputs, x.dtype, is_aligned(x, W))
+    tile = tile or choose_tile(device, B, outputs, x.dtype, copy_bytes(x, W))
     kernel = Kernel.of(
         "linear_forward.cu", "linear_forward", NUMBER=number_type(x.dtype),
         RESULT=number_type(a.dtype), ACTIVATION=activation_struct(activation), SAVED=int(apart),
@@ -194,7 +198,7 @@ def linear_delta(
         check_dtype(name, array, delta.dtype)
     sums = compute_type(delta.dtype)
     check_dtype("db_prev", db_prev, sums)
-    tile = tile or choose_tile(device, B, inputs, delta.dtype, is_aligned(delta, W))
+    tile = tile or choose_tile(device, B, inputs, delta.dtype, copy_bytes(delta, W))
     across, down = math.ceil(inputs / tile.size), math.ceil(B / tile.size)
     kernel = Kernel.of(
         "linear_delta.cu", "linear_delta", NUMBER=number_type(delta.dtype),
@@ -219,7 +223,7 @@ def linear_grads(
     check_dtype("delta", delta, x.dtype)
     sums = compute_type(x.dtype)
     check_dtype("dW", dW, sums)
-    tile = tile or choose_tile(device, inputs, outputs, x.dtype, is_aligned(x, delta))
+    tile = tile or choose_tile(device, inputs, outputs, x.dtype, copy_bytes(x, delta))
     tiles = tile.blocks(inputs, outputs)
     rows_per_share = _rows_per_share(B, tiles, device.processors)
     shares = math.ceil(B / rows_per_share)

@@ -5,7 +5,7 @@
 #include "operand.cuh"
 
 // A part of an operand in shared memory: LINES of LENGTH numbers.
-template <class Factor, int LINES, int LENGTH, int THREADS, bool BY_16_BYTES>
+template <class Factor, int LINES, int LENGTH, int THREADS, int BYTES>
 struct SharedPart {
     using Number = typename Factor::Number;
     // Padded so that what a warp reads at a time lies in different banks: rows of 16 bytes for
@@ -13,9 +13,7 @@ struct SharedPart {
     static constexpr int STRIDE =
         LENGTH + (sizeof(Number) == 4 && Factor::along_depth ? 4 : 8);
     static constexpr int SIZE = LINES * STRIDE;
-    // Bytes of one copy. 16 where line lengths and addresses are multiples of it.
-    static constexpr int BYTES = BY_16_BYTES ? 16 : sizeof(Number);
-    static constexpr int COPY = BYTES / sizeof(Number), COPIES = LINES * (LENGTH / COPY);
+    static constexpr int STEP = BYTES / sizeof(Number), COPIES = LINES * (LENGTH / STEP);
 
     // Starts to copy the part at (line, offset). Lines from line_end on and offsets from offset_end
     // on are 0.
@@ -23,7 +21,7 @@ struct SharedPart {
                                                 int offset, int line_end, int offset_end) {
 #pragma unroll
         for (int i = threadIdx.x; i < COPIES; i += THREADS) {
-            const int l = i / (LENGTH / COPY), o = i % (LENGTH / COPY) * COPY;
+            const int l = i / (LENGTH / STEP), o = i % (LENGTH / STEP) * STEP;
             const bool there = line + l < line_end && offset + o < offset_end;
             const long long at = static_cast<long long>(line + l) * factor.length + offset + o;
             const Number* const source = there ? factor.data + at : factor.data;
@@ -38,7 +36,7 @@ struct SharedPart {
 };
 
 template <class T, int ROWS_, int COLUMNS_, int DEPTH, int ROW_WARPS, int COLUMN_WARPS, int STAGES,
-          bool BY_16_BYTES>
+          int BYTES>
 struct TensorTile {
     using Sum = float;
     static constexpr int ROWS = ROWS_, COLUMNS = COLUMNS_;
@@ -49,7 +47,7 @@ struct TensorTile {
 
     template <class Factor, int SPAN>
     using PartOf = SharedPart<Factor, Factor::along_depth ? SPAN : DEPTH,
-                              Factor::along_depth ? DEPTH : SPAN, THREADS, BY_16_BYTES>;
+                              Factor::along_depth ? DEPTH : SPAN, THREADS, BYTES>;
     template <class A, class B>
     __device__ static constexpr int shared_bytes() {
         return STAGES * (PartOf<A, ROWS>::SIZE + PartOf<B, COLUMNS>::SIZE) * sizeof(T);
