@@ -80,7 +80,10 @@ HIDDEN = [name for name in ACTIVATIONS if name != "softmax"]
 )
 @device_option
 @click.option(
-    "--precision", default="float32", show_default=True, help="float32, float64 or bfloat16."
+    "--precision",
+    default="float32",
+    show_default=True,
+    help="float64, float32, tf32, bfloat16 or float16; `mlp devices` shows which a device has.",
 )
 @threads_option
 @click.option("--seed", default=0, show_default=True, help="Same seed, same model file.")
@@ -128,11 +131,21 @@ def _run(job: plan.Job, folder: RunFolder, options: dict[str, Any], *, quiet: bo
         print_json(metrics)
     else:
         print_summary(metrics, folder.path)
-    for note in [] if quiet else notes:
+    for note in [] if quiet else [*notes, *_remarks(trainer)]:
         say(note)
     if cut is not None:
         say(f"mlp: {metrics['stopped']}; the best weights so far are in {folder.model}")
     return 0 if cut is None else 130 if isinstance(cut, KeyboardInterrupt) else 1
+
+
+def _remarks(trainer: Trainer) -> list[str]:
+    """What the device did otherwise than one might think."""
+    remarks = []
+    if trainer.streams:
+        remarks.append("the rows did not fit on the device and were fed to it in chunks")
+    if trainer.skipped_steps:
+        remarks.append(f"{trainer.skipped_steps} steps were skipped: their gradients overflowed")
+    return remarks
 
 
 def _why(cut: BaseException | None, trainer: Trainer) -> str | None:

@@ -13,7 +13,7 @@ import pytest
 
 import mlp
 from mlp.backends import available_precisions, get_backend, unavailable_reason
-from mlp.cli.train import _describe_device
+from mlp.cli.train import _describe_device, _remarks
 from mlp.errors import BackendUnavailable, InvalidSetting
 from tests.cli.conftest import run
 from tests.cuda_host.runs import PRECISIONS, machine
@@ -218,3 +218,12 @@ def test_the_command_trains_and_predicts_there(run):
 
 def test_auto_with_threads_is_the_processor(cupy):
     assert mlp.Network(4, [mlp.Dense(2)], threads=2).device == "cpu"
+
+
+def test_the_command_says_what_was_fed_and_skipped():
+    found = _remarks(SimpleNamespace(streams=True, skipped_steps=3))
+    assert found == [
+        "the rows did not fit on the device and were fed to it in chunks",
+        "3 steps were skipped: their gradients overflowed",
+    ]
+    assert _remarks(SimpleNamespace(streams=False, skipped_steps=0)) == []
