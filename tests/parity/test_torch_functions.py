@@ -83,4 +83,8 @@ def test_matched_losses_stay_exact_where_probabilities_round_to_0_and_1(size, ba
         value.backward()
         found = net.gradients(z, y, loss)
         assert difference(found.loss, value.detach()) < FLOAT64_RELATIVE
-        assert difference(found.biases[0], twin.biases[0].grad) < FLOAT64_RELATIVE
+        # Rows of a column may cancel; what is left then depends on the order of the sum.
+        largest = np.abs(found.deltas[0]).max()
+        error = np.abs(found.biases[0] - twin.biases[0].grad.numpy()).max()
+        assert error < FLOAT64_RELATIVE * largest
+        assert difference(found.deltas[0].sum(axis=0), twin.biases[0].grad) < FLOAT64_RELATIVE
