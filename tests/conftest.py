@@ -37,9 +37,7 @@ needs_bfloat16 = pytest.mark.skipif(NO_BFLOAT16 is not None, reason=str(NO_BFLOA
 NO_GPU = unavailable_reason("cuda")
 NO_HOST_BUILD = why_unavailable()
 GPU = [] if NO_GPU else [pytest.param("cuda", marks=pytest.mark.gpu)]
-BACKENDS = ["numpy", "cpu", *GPU]
-# With its kernels run on the host the CUDA backend is slow: the tests of single operations and of
-# captured steps (tests/backends) run there, and those in tests/cuda_host.
+# The CUDA backend is tested wherever it can be: on a device, and with its kernels run on the host.
 ON_HOST = "cuda-on-host"
 CUDA = [
     pytest.param(
@@ -47,6 +45,7 @@ CUDA = [
     ),
     *GPU,
 ]
+BACKENDS = ["numpy", "cpu", *CUDA]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -56,7 +55,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @contextmanager
 def device_name(place: str) -> Iterator[str]:
-    """What `get_backend` takes for one of BACKENDS or CUDA."""
+    """What `get_backend` takes for one of BACKENDS."""
     if place != ON_HOST:
         yield place
         return

@@ -11,6 +11,7 @@ from mlp.backends import get_backend
 from mlp.backends.numpy import NumpyBackend
 from mlp.gradcheck import slope_along
 from mlp.losses import LOSSES
+from tests.conftest import GPU
 from tests.problems import difference, kind_of, network, parameters, rows, target
 from tests.tolerances import DIFFERENCE_RELATIVE
 
@@ -23,6 +24,12 @@ PAIRS = [
 
 
 KINDS = ("weight", "bias")
+
+
+@pytest.fixture(params=["numpy", "cpu", *GPU])
+def backend(request):
+    """Without the CUDA kernels on the host: a check takes thousands of launches."""
+    return get_backend(request.param)
 
 
 def worst(net, loss, count=6, weight=None, X=None, y=None):

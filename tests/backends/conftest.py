@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
-from mlp.backends import get_backend
 from mlp.backends.numpy import NumpyBackend
 from mlp.backends.protocol import Backend
-from tests.conftest import CUDA, device_name
 
 # (B, I, O): every size of 1, 3, 31, 32, 33, 127 in each place, rows longer than a kernel's block of
 # 2048 elements, blocks of several rows with a rest, and one large.
@@ -80,13 +76,6 @@ def in_float16(values) -> np.ndarray:
     """Numbers rounded to 11 significant bits, ties to even; for those of float16's normal range."""
     fraction, exponent = np.frexp(values)
     return np.ldexp(np.rint(fraction * 2048) / 2048, exponent)
-
-
-@pytest.fixture(params=["numpy", "cpu", *CUDA])
-def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    """Each backend that can run here, the CUDA backend on the host as well."""
-    with device_name(request.param) as name:
-        yield get_backend(name)
 
 
 @pytest.fixture
