@@ -122,7 +122,8 @@ class Step:
             self.scaling = backend.from_host(np.array([FIRST_LOSS_SCALE, 0]), np.float64)
         self.totals = backend.zeros((2,), np.float64)
         self.order = backend.zeros((rows,), np.int64) if stream is None else stream.order
-        self._one_row = backend.zeros((1,), np.int64)
+        # What an epoch shuffles in place of its order, where a stream does it.
+        self._one_row = None if stream is None else backend.zeros((1,), np.int64)
         self.gradients = ParameterBuffer(backend, network.layout, network.dtype)
         parameters, compute = network.parameters, network.compute
         self.flat = Flat(

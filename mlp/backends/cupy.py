@@ -118,7 +118,7 @@ class CupyBackend(Rules):
 
     def _run(self, *launches: Launch) -> None:
         for launch in launches:
-            self.on.run(launch)
+            self.on.submit(launch)
 
     def compute_dtype(self, dtype: Any) -> np.dtype[Any]:
         parameters: np.dtype[Any] = np.dtype(dtype)

@@ -65,7 +65,7 @@ class CapturedSteps:
             steps.begin_epoch(first + i, of_epoch)
             self(0, len(of_epoch))
             # Kept on the device, so that the host need not wait for an epoch to begin the next.
-            backend.on.run(convert.convert(steps.totals, on_device[i]))
+            backend.on.submit(convert.convert(steps.totals, on_device[i]))
         sums[...] = backend.to_host(on_device)
 
     def _graph(self, which: str, count: int) -> Graph:

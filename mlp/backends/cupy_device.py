@@ -194,7 +194,7 @@ class CudaDevice:
 
     # --- kernels --------------------------------------------------------------------------------
 
-    def run(self, launch: Launch) -> None:
+    def submit(self, launch: Launch) -> None:
         """Queues a launch, or notes it where launches are being recorded."""
         with self.lock:
             function = self._function(launch)
@@ -352,7 +352,7 @@ class Graph:
             self._device.replay(self._captured, self._kernels)
             return
         for launch in self._launches:
-            self._device.run(launch)
+            self._device.submit(launch)
 
 
 def _size(count: int) -> str:

@@ -87,7 +87,7 @@ class RowStream:
         self.X, self.y = self._rings[0].array, self._rings[1].array
         self.weight: Array | None = self._rings[2].array if rows.weight is not None else None
         self.order = backend.empty((self._count,), np.int64)
-        backend.on.run(control.fill_in_turn(self.order, 2 * chunk))
+        backend.on.submit(control.fill_in_turn(self.order, 2 * chunk))
         self._stream = backend.on.new_stream()
         self._copied = [backend.on.event() for _ in range(2)]
         self._used = [backend.on.event() for _ in range(2)]

@@ -71,6 +71,43 @@ class Problem:
         return self.optimizer.lr * np.linspace(1, 0.5, step.batches)
 
 
+def layers(*widths, hidden="tanh", output="identity", dropout=0.0):
+    *first, last = widths
+    return [*(mlp.Dense(o, hidden, dropout=dropout) for o in first), mlp.Dense(last, output)]
+
+
+def uneven(order):
+    return np.random.default_rng(3).random(len(order)) + 0.1
+
+
+CLASSES = Problem(layers=layers(9, 7, 3, output="softmax"), loss="cross_entropy", targets="labels")
+EVERYTHING = CLASSES.with_(
+    inputs=21,
+    layers=[
+        mlp.Dense(33, "gelu", dropout=0.25), mlp.Dense(130, "relu", dropout=0.5),
+        mlp.Dense(31, "tanh"), mlp.Dense(3, "softmax"),
+    ],
+    rows=150,
+    batch_size=37,
+    loss=mlp.CrossEntropy(0.1),
+    # With PyTorch's eps, the update of a parameter whose gradient is small is all rounding.
+    optimizer=mlp.AdamW(0.01, eps=1e-3),
+    terms=Regularization(1e-4, 1e-3, 0.02, 0.5),
+    weights=uneven,
+)  # fmt: skip
+
+
+def start_alike(ours: Step, theirs: Step) -> None:
+    """Copies what outlives a step."""
+    for a, b in [
+        (ours.flat.parameters, theirs.flat.parameters),
+        (ours.totals, theirs.totals),
+        *((ours.state[name], theirs.state[name]) for name in theirs.state),
+    ]:
+        host = theirs.backend.to_host(b)
+        ours.backend.copy(ours.backend.from_host(host, host.dtype), a)
+
+
 def numbers(step: Step) -> dict[str, np.ndarray]:
     """Copies of all that outlives a step."""
     found = {

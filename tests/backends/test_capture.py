@@ -17,11 +17,16 @@ from mlp.activations import ACTIVATIONS
 from mlp.losses import FORMS, get_loss
 from mlp.step import Regularization, Step
 from tests.backends.captured import (
+    CLASSES,
+    EVERYTHING,
     Problem,
     assert_all_near,
     assert_same_bits,
     batch_numbers,
+    layers,
     numbers,
+    start_alike,
+    uneven,
 )
 from tests.conftest import CUDA, device_name, needs_bfloat16
 
@@ -57,17 +62,6 @@ def engines(*threads: int):
     return pytest.mark.parametrize("engine", [*of_cpu, *CUDA], indirect=True)
 
 
-def start_alike(ours: Step, theirs: Step) -> None:
-    """Copies what outlives a step."""
-    for a, b in [
-        (ours.flat.parameters, theirs.flat.parameters),
-        (ours.totals, theirs.totals),
-        *((ours.state[name], theirs.state[name]) for name in theirs.state),
-    ]:
-        host = theirs.backend.to_host(b)
-        ours.backend.copy(ours.backend.from_host(host, host.dtype), a)
-
-
 def assert_steps_agree(problem: Problem, engine: Engine, epochs: int = EPOCHS) -> None:
     """All steps of the epochs."""
     reference = problem.step(problem.network("numpy"))
@@ -93,15 +87,6 @@ def assert_steps_agree(problem: Problem, engine: Engine, epochs: int = EPOCHS) -
                 start_alike(compiled, reference)
 
 
-def layers(*widths, hidden="tanh", output="identity", dropout=0.0):
-    *first, last = widths
-    return [*(mlp.Dense(o, hidden, dropout=dropout) for o in first), mlp.Dense(last, output)]
-
-
-def uneven(order):
-    return np.random.default_rng(3).random(len(order)) + 0.1
-
-
 def none_in_the_second_batch(order):
     weights = uneven(order)
     weights[order[5:10]] = 0
@@ -110,23 +95,6 @@ def none_in_the_second_batch(order):
 
 def one_in_the_last_batch(order):
     return np.where(np.arange(len(order)) == order[-1], 2.0, 0.0)
-
-
-CLASSES = Problem(layers=layers(9, 7, 3, output="softmax"), loss="cross_entropy", targets="labels")
-EVERYTHING = CLASSES.with_(
-    inputs=21,
-    layers=[
-        mlp.Dense(33, "gelu", dropout=0.25), mlp.Dense(130, "relu", dropout=0.5),
-        mlp.Dense(31, "tanh"), mlp.Dense(3, "softmax"),
-    ],
-    rows=150,
-    batch_size=37,
-    loss=mlp.CrossEntropy(0.1),
-    # With PyTorch's eps, the update of a parameter whose gradient is small is all rounding.
-    optimizer=mlp.AdamW(0.01, eps=1e-3),
-    terms=Regularization(1e-4, 1e-3, 0.02, 0.5),
-    weights=uneven,
-)  # fmt: skip
 
 
 @engines(1)

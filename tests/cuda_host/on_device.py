@@ -33,7 +33,7 @@ def runner(device: CudaDevice) -> Callable[[Launch], None]:
         # The larger of two arrays at one address first, so that both share its copy.
         for argument in launch.arguments:
             place(argument)
-        device.run(replace(launch, arguments=tuple(map(place, launch.arguments))))
+        device.submit(replace(launch, arguments=tuple(map(place, launch.arguments))))
         for array, there, offset in places.values():
             back = device.download(there)[offset : offset + array.nbytes]
             array[...] = back.view(array.dtype).reshape(array.shape)

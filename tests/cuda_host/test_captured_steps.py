@@ -12,8 +12,14 @@ import pytest
 import mlp
 from mlp.backends.protocol import SKIPPED
 from mlp.step import Regularization, Step
-from tests.backends.captured import Problem, assert_same_bits, batch_numbers, numbers
-from tests.backends.test_capture import EVERYTHING, start_alike
+from tests.backends.captured import (
+    EVERYTHING,
+    Problem,
+    assert_same_bits,
+    batch_numbers,
+    numbers,
+    start_alike,
+)
 from tests.cuda_host.runs import machine
 from tests.tolerances import assert_close
 
