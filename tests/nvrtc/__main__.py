@@ -23,7 +23,7 @@ def row(operands: Operands, usage: dict[int, dict]) -> str:
     copy = macros["COPY"] or ""  # bytes
     cells = (cell(launches, of_target) for of_target in usage.values())
     return (
-        f"| {name} | {units} | {macros['TILE']} | {copy} | {first.block[0]} "
+        f"| {name} | {units} | {operands.tile.name} | {copy} | {first.block[0]} "
         f"| {first.shared / 1024:g} | {' | '.join(cells)} |"
     )
 

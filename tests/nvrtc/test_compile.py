@@ -16,7 +16,7 @@ from tests.nvrtc.compile import (
     why_no_compiler,
     why_no_target,
 )
-from tests.nvrtc.variants import everything, heaviest, runs_on
+from tests.nvrtc.variants import SHARED, everything, heaviest, runs_on
 
 NO_COMPILER = why_no_compiler()
 needs_compiler = pytest.mark.skipif(NO_COMPILER is not None, reason=str(NO_COMPILER))
@@ -24,8 +24,6 @@ needs_compiler = pytest.mark.skipif(NO_COMPILER is not None, reason=str(NO_COMPI
 # The target for which all kernels are compiled; others get the heaviest, which is quicker.
 OF_ALL = 90
 REGISTERS = 64 * 1024  # of a multiprocessor, whose warps get them in multiples of 8 a thread
-# Shared memory that a block can have on the devices with least of each major number, in KiB.
-SHARED = {7: 64, 8: 99, 9: 227, 10: 227, 12: 99}
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ def test_the_shared_memory_of_a_block_fits_every_device(compiled):
         kernel: use.shared + compiled.launches[kernel].shared
         for kernel, use in compiled.usage.items()
     }
-    limit = SHARED[compiled.target // 10] * 1024
+    limit = SHARED[compiled.target // 10]
     assert not {str(kernel): count for kernel, count in taken.items() if count > limit}
 
 

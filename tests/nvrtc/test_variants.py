@@ -19,9 +19,19 @@ NUMBERS = COMPUTED | SHORT
 DATA = NUMBERS | {"uint8", "int8", "int16", "int32", "int64"}
 ACTIVATIONS = {activation_struct(name) for name in ELEMENTWISE}
 LANES = {1, 2, 4, 8, 16, 32}
-TILE = {"NUMBER": NUMBERS, "TENSOR": YES_OR_NO, "TILE": {128, 64, 32}, "COPY": {0, 2, 4, 16}}
+# Rows and columns of tiles.
+SQUARES = {(128, 128), (64, 64), (32, 32)}
+SIZES = SQUARES | {(128, 256), (128, 32), (32, 128)}
+TILE = {
+    "NUMBER": NUMBERS, "TENSOR": YES_OR_NO, "TILE_ROWS": {128, 64, 32},
+    "TILE_COLUMNS": {256, 128, 64, 32}, "TILE_DEPTH": {8, 16, 32, 64}, "STAGES": {2, 3, 4, 5},
+    "ROW_WARPS": {0, 1, 2, 4}, "COLUMN_WARPS": {0, 1, 2, 4}, "COPY": {0, 2, 4, 16},
+}  # fmt: skip
 SOFTMAX = {
     "ROW_LANES": LANES, "GIVEN": NUMBERS, "SAVED": NUMBERS, "OUT": NUMBERS, "DROPOUT": YES_OR_NO,
+}  # fmt: skip
+EPILOGUE = {
+    "PRODUCT": NUMBERS, "RESULT": NUMBERS, "ACTIVATION": ACTIVATIONS, "DROPOUT": YES_OR_NO,
 }  # fmt: skip
 
 # function -> macro -> values, as the head of its file says.
@@ -54,6 +64,8 @@ VALUES = {
     "column_sums": {"NUMBER": NUMBERS},
     "softmax_rows": SOFTMAX,
     "softmax_delta": SOFTMAX,
+    "forward_epilogue": EPILOGUE | {"SAVED": YES_OR_NO},
+    "delta_epilogue": EPILOGUE,
     "activation_delta": {
         "ACTIVATION": ACTIVATIONS, "GRADIENT": NUMBERS, "SAVED": NUMBERS, "OUT": NUMBERS,
     },
@@ -86,15 +98,18 @@ def test_every_value_of_every_macro(function):
 @pytest.mark.parametrize("function", ["linear_forward", "linear_delta", "linear_grads"])
 def test_every_tile_of_a_product_with_its_heaviest_epilogue(function):
     found = {
-        (macros["NUMBER"], macros["TENSOR"], macros["TILE"], macros["COPY"])
-        for macros in macros_of(function)
-        if macros.get("ACTIVATION", "Gelu") == "Gelu"
-        and macros.get("SAVED", 1) and macros.get("DROPOUT", 1)
-    }  # fmt: skip
-    tensor = set(product({"float"} | SHORT, {1}, {128, 64, 32}, {4, 16}))
-    tensor |= set(product(SHORT, {1}, {128, 64, 32}, {2}))
-    plain = set(product({"float"} | SHORT, {0}, {128, 64, 32}, {0}))
-    assert found == tensor | plain | {("double", 0, 64, 0), ("double", 0, 32, 0)}
+        (m["NUMBER"], m["TENSOR"], (m["TILE_ROWS"], m["TILE_COLUMNS"]), m["COPY"])
+        for m in macros_of(function)
+        if m.get("ACTIVATION", "Gelu") == "Gelu" and m.get("SAVED", 1) and m.get("DROPOUT", 1)
+    }
+    tensor = set(product(SHORT, {1}, SIZES, {16})) | set(product(SHORT, {1}, SQUARES, {4}))
+    tensor |= set(product({"float"}, {1}, SIZES - {(128, 256)}, {16}))
+    tensor |= set(product({"float"}, {1}, SQUARES, {4})) | set(
+        product({"bfloat16"}, {1}, SQUARES, {2})
+    )
+    plain = set(product({"float"} | SHORT, {0}, SQUARES, {0}))
+    plain |= set(product({"double"}, {0}, SQUARES - {(128, 128)}, {0}))
+    assert found == tensor | plain
 
 
 @pytest.mark.parametrize("function", ["linear_forward", "linear_delta"])
@@ -102,7 +117,7 @@ def test_every_activation_on_the_largest_tile_of_a_number_type(function):
     largest = [
         macros
         for macros in macros_of(function)
-        if macros["TILE"] == (64 if macros["NUMBER"] == "double" else 128)
+        if macros["TILE_ROWS"] == (64 if macros["NUMBER"] == "double" else 128)
     ]
     found = {(m["NUMBER"], m["TENSOR"], m["ACTIVATION"]) for m in largest}
     kinds = {("double", 0), ("float", 0), ("float", 1), ("bfloat16", 1), ("float16", 1)}

@@ -16,51 +16,51 @@ from mlp_kernels.cuda.activations import ELEMENTWISE
 from mlp_kernels.cuda.compile import TENSOR_CORES, Kernel
 from mlp_kernels.cuda.launch import Launch
 from mlp_kernels.cuda.products import (
-    Device,
     DropoutNumbers,
     linear_delta,
     linear_forward,
     linear_grads,
 )
+from mlp_kernels.cuda.tiles import Device, Tile, tiles_for
 from tests.nvrtc.arrays import BFLOAT16, COUNTERS, FLOAT16, FLOAT32, FLOAT64, ROOM, array
 from tests.nvrtc.elements import element_launches
 
 DROPOUT = DropoutNumbers(2**31, 2.0, 0, COUNTERS)
-NEW, OLD = (Device(capability, processors=132) for capability in ((9, 0), (7, 5)))
-TF32 = Device((9, 0), processors=132, tf32=True)
+# As much shared memory as any tile takes, to have all tiles.
+NEW, OLD = (Device(capability, 132, shared=227 * 1024) for capability in ((9, 0), (7, 5)))
+TF32 = Device((9, 0), 132, tf32=True, shared=227 * 1024)
 # Number types, and devices that multiply them without tensor cores and with.
 PLAIN = ((FLOAT64, NEW), (FLOAT32, NEW), (BFLOAT16, OLD), (FLOAT16, OLD))
 TENSOR = ((FLOAT32, TF32), (BFLOAT16, NEW), (FLOAT16, NEW))
-# Rows and columns of a product for which a tile of this size is chosen on 132 multiprocessors; with
-# some more, lines begin at multiples of fewer bytes than 16.
-SIDES = {128: 4096, 64: 1024, 32: 32}
-MORE = (0, 2, 1)
+SIDE = 4096
+# Bytes that a block can have on the devices with least of each major number.
+SHARED = {7: 64 * 1024, 8: 99 * 1024, 9: 227 * 1024, 10: 227 * 1024, 12: 99 * 1024}
 
 
 @dataclass(frozen=True)
 class Operands:
-    """Square operands of products of one number type on one device."""
+    """Square operands of products of one number type on one device, and the tile that is used."""
 
     dtype: Any
     device: Device
-    side: int
+    tile: Tile
 
     def forward(
         self, activation: str, saved: bool = True, dropout: bool = True, result: Any = None
     ) -> Launch:
-        x, b, a = self._square(), array(self.sums, self.side), self._square(result)
+        x, b, a = self._square(), array(self.sums, SIDE), self._square(result)
         apart = self._square(result) if saved else None
         drop = DROPOUT if dropout else None
-        return linear_forward(self.device, x, x, b, activation, a, apart, drop)
+        return linear_forward(self.device, x, x, b, activation, a, apart, drop, self.tile)
 
     def delta(self, activation: str, dropout: bool = True) -> Launch:
-        x, db = self._square(), array(self.sums, self.side)
+        x, db = self._square(), array(self.sums, SIDE)
         drop = DROPOUT if dropout else None
-        return linear_delta(self.device, ROOM, x, x, x, activation, x, db, drop)
+        return linear_delta(self.device, ROOM, x, x, x, activation, x, db, drop, self.tile)
 
     def grads(self) -> Launch:
         x = self._square()
-        return linear_grads(self.device, ROOM, x, x, self._square(self.sums))
+        return linear_grads(self.device, ROOM, x, x, self._square(self.sums), self.tile)
 
     def heaviest(self) -> tuple[Launch, Launch, Launch]:
         """The three products with the epilogue that takes most registers."""
@@ -71,26 +71,45 @@ class Operands:
         return FLOAT64 if self.dtype == FLOAT64 else FLOAT32
 
     def _square(self, dtype: Any = None) -> Any:
-        return array(dtype or self.dtype, self.side, self.side)
+        return array(dtype or self.dtype, SIDE, SIDE)
 
 
 def every_tile() -> Iterator[Operands]:
-    """Operands for each tile that can be chosen; float64 has two."""
-    for (dtype, device), tile in product(PLAIN, SIDES):
-        if (dtype, tile) != (FLOAT64, 128):
-            yield Operands(dtype, device, SIDES[tile])
-    for (dtype, device), side, more in product(TENSOR, SIDES.values(), MORE):
-        yield Operands(dtype, device, side + more)
+    """Operands for each tile.
+
+    What differs in the number of stages alone, in bfloat16 or float16 alone, or in the bytes that
+    are copied at a time, is alike: each is compiled for some tiles.
+    """
+    for dtype, device in PLAIN:
+        yield from (Operands(dtype, device, tile) for tile in tiles_for(device, dtype, 16))
+    for dtype, device in TENSOR:
+        tiles = tiles_for(device, dtype, 16)
+        yield from (Operands(dtype, device, tile) for tile in one_of_each_size(tiles))
+        if dtype != FLOAT16:
+            others = [tile for tile in tiles if tile not in one_of_each_size(tiles)]
+            yield from (Operands(dtype, device, tile) for tile in others)
+        for copy in (4, 2) if dtype == BFLOAT16 else (4,):
+            for tile in one_of_each_size(tiles_for(device, dtype, copy)):
+                if tile.rows == tile.columns:
+                    yield Operands(dtype, device, tile)
+
+
+def one_of_each_size(tiles: Iterable[Tile]) -> list[Tile]:
+    """The first tile of each size."""
+    found: dict[tuple[int, int], Tile] = {}
+    for tile in tiles:
+        found.setdefault((tile.rows, tile.columns), tile)
+    return list(found.values())
 
 
 def epilogues() -> Iterator[Launch]:
     """Every activation on the largest tile of a type, and other values one at a time."""
     for (dtype, device), activation in product(PLAIN[:2] + TENSOR, ELEMENTWISE):
-        largest = Operands(dtype, device, SIDES[128])
+        largest = Operands(dtype, device, tiles_for(device, dtype, 16)[0])
         yield largest.forward(activation, dropout=False)
         yield largest.delta(activation, dropout=False)
     for dtype, device in PLAIN + TENSOR:
-        small = Operands(dtype, device, SIDES[32])
+        small = Operands(dtype, device, tiles_for(device, dtype, 16)[-1])
         yield small.forward("relu", saved=False, dropout=False)
         yield small.forward("relu", saved=True, dropout=False)
         yield small.forward("relu", saved=False, dropout=True)
@@ -118,6 +137,8 @@ def runs_on(kernel: Kernel, target: int) -> bool:
     macros = dict(kernel.macros)
     if "TENSOR" not in macros:
         return True
+    if int(macros["SHARED"]) > SHARED[target // 10]:
+        return False
     tensor_cores = divmod(target, 10) >= TENSOR_CORES
     if macros["NUMBER"] in ("bfloat16", "float16"):
         return tensor_cores == bool(macros["TENSOR"])

@@ -23,65 +23,67 @@ extern "C" __global__ void __launch_bounds__(Tile::THREADS, 1)
                  Sum* partial, unsigned* tickets, int B, int I, int O, unsigned threshold,
                  double scale, int layer, const long long* counters) {
     DYNAMIC_SHARED(memory);
-    const int tiles = (I + Tile::COLUMNS - 1) / Tile::COLUMNS;
-    const int tiles_down = (B + Tile::ROWS - 1) / Tile::ROWS;
-    const int down = blockIdx.x / tiles, across = blockIdx.x % tiles;
-    const int tile_row = down * Tile::ROWS, tile_column = across * Tile::COLUMNS;
-    Tile tile;
+    const int down = (B + Tile::ROWS - 1) / Tile::ROWS;
+    const int across = (I + Tile::COLUMNS - 1) / Tile::COLUMNS;
     const Operand<NUMBER, true> left{delta, B, O};
     const Operand<NUMBER, true> right{W, I, O};
-    multiply(tile, left, right, tile_row, tile_column, 0, O, memory);
 #if DROPOUT
     const Dropout dropout(threshold, static_cast<Sum>(scale), layer, counters);
 #endif
-    Sum* const sums = reinterpret_cast<Sum*>(memory);
-#pragma unroll
-    for (int c = 0; c < Tile::MY_COLUMNS; c += 2) {
-        const int column = tile_column + tile.column(c);
-        Sum total[2] = {0, 0};
-#pragma unroll
-        for (int r = 0; r < Tile::MY_ROWS; ++r) {
-            const int row = tile_row + tile.row(r);
-            if (row >= B || column >= I) continue;
-            Sum value[2];
-#pragma unroll
-            for (int e = 0; e < 2; ++e) {
-                const long long at = static_cast<long long>(row) * I + column + e;
-                const bool there = column + e < I;
-                value[e] = tile.at(r, c + e);
+    const bool whole = has_whole_runs(saved, I) && has_whole_runs(out, I);
+    in_turn(down * across, [&](int number) {
+        const Place place = place_of(number, down, across);
+        const int tile_row = place.down * Tile::ROWS, tile_column = place.across * Tile::COLUMNS;
+        Tile tile;
+        multiply(tile, left, right, tile_row, tile_column, 0, O, memory);
+        Sum total[Tile::COLUMN_RUNS][Tile::RUN] = {};
+        tile.for_runs(memory, [&](int c, int of_tile, Sum(&value)[Tile::RUN]) {
+            const int row = tile_row + of_tile, column = tile_column + tile.run_column(c);
+            if (row >= B || column >= I) return;
+            const long long first = static_cast<long long>(row) * I;
+            Sum kept[Tile::RUN];
+            read_run(saved + first, column, I, whole, kept);
 #if DROPOUT
-                value[e] *= dropout.factor(at);
+            dropout.apply(value, first + column);
 #endif
-                value[e] *= ACTIVATION::derivative(there ? widen(saved[at]) : Sum(0));
-                total[e] += there ? value[e] : Sum(0);
-            }
-            store_two(out, row, column, I, value[0], value[1]);
-        }
 #pragma unroll
-        for (int e = 0; e < 2; ++e) {
-            sums[tile.row_group() * Tile::COLUMNS + tile.column(c + e)] = total[e];
+            for (int e = 0; e < Tile::RUN; ++e) {
+                value[e] *= ACTIVATION::derivative(kept[e]);
+                total[c][e] += value[e];  // beyond I it is read by nobody
+            }
+            write_run(out + first, column, I, whole, value);
+        });
+        Sum* const sums = reinterpret_cast<Sum*>(memory);
+        __syncthreads();
+#pragma unroll
+        for (int c = 0; c < Tile::COLUMN_RUNS; ++c) {
+#pragma unroll
+            for (int e = 0; e < Tile::RUN; ++e) {
+                sums[tile.row_group() * Tile::COLUMNS + tile.run_column(c) + e] = total[c][e];
+            }
         }
-    }
-    __syncthreads();
-    const int column = threadIdx.x % Tile::COLUMNS;
-    const bool mine = threadIdx.x < Tile::COLUMNS && tile_column + column < I;
-    if (tiles_down == 1) {
-        if (mine) db[tile_column + column] = sum_groups(sums, Tile::ROW_GROUPS, column);
-        return;
-    }
-    Sum* const of_column = partial + static_cast<long long>(across) * tiles_down * Tile::COLUMNS;
-    if (mine) {
-        of_column[down * Tile::COLUMNS + column] = sum_groups(sums, Tile::ROW_GROUPS, column);
-    }
-    if (!is_last_block(&tickets[across], tiles_down)) return;
-    // Each of a few groups of threads takes a share of the rows of tiles.
-    constexpr int GROUPS = Tile::THREADS / Tile::COLUMNS;
-    const int group = threadIdx.x / Tile::COLUMNS, share = (tiles_down + GROUPS - 1) / GROUPS;
-    const int first = group * share;
-    const int count = first >= tiles_down ? 0 : min(share, tiles_down - first);
-    const bool there = tile_column + column < I;
-    sums[threadIdx.x] =
-        there ? sum_groups(of_column + first * Tile::COLUMNS, count, column) : Sum(0);
-    __syncthreads();
-    if (mine) db[tile_column + column] = sum_groups(sums, GROUPS, column);
+        __syncthreads();
+        const int column = threadIdx.x % Tile::COLUMNS;
+        const bool there = tile_column + column < I;
+        const bool mine = there && threadIdx.x < Tile::COLUMNS;
+        if (down == 1) {
+            if (mine) db[tile_column + column] = sum_groups(sums, Tile::ROW_GROUPS, column);
+            return;
+        }
+        Sum* const of_column = partial + static_cast<long long>(place.across) * down * Tile::COLUMNS;
+        if (mine) {
+            of_column[place.down * Tile::COLUMNS + column] =
+                sum_groups(sums, Tile::ROW_GROUPS, column);
+        }
+        if (!is_last_block(&tickets[place.across], down)) return;
+        // Each of a few groups of threads takes a share of the rows of tiles.
+        constexpr int GROUPS = Tile::THREADS / Tile::COLUMNS;
+        const int group = threadIdx.x / Tile::COLUMNS, share = (down + GROUPS - 1) / GROUPS;
+        const int first = group * share;
+        const int count = first >= down ? 0 : min(share, down - first);
+        sums[threadIdx.x] =
+            there ? sum_groups(of_column + first * Tile::COLUMNS, count, column) : Sum(0);
+        __syncthreads();
+        if (mine) db[tile_column + column] = sum_groups(sums, GROUPS, column);
+    });
 }

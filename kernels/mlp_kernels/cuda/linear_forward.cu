@@ -15,37 +15,37 @@ extern "C" __global__ void __launch_bounds__(Tile::THREADS, 1)
                    int B, int I, int O, unsigned threshold, double scale, int layer,
                    const long long* counters) {
     DYNAMIC_SHARED(memory);
-    const int tiles = (O + Tile::COLUMNS - 1) / Tile::COLUMNS;
-    const int tile_row = blockIdx.x / tiles * Tile::ROWS;
-    const int tile_column = blockIdx.x % tiles * Tile::COLUMNS;
-    Tile tile;
+    const int down = (B + Tile::ROWS - 1) / Tile::ROWS;
+    const int across = (O + Tile::COLUMNS - 1) / Tile::COLUMNS;
     const Operand<NUMBER, true> left{x, B, I};
     const Operand<NUMBER, false> right{W, I, O};
-    multiply(tile, left, right, tile_row, tile_column, 0, I, memory);
 #if DROPOUT
     const Dropout dropout(threshold, static_cast<Sum>(scale), layer, counters);
 #endif
+    const bool whole = has_whole_runs(b, O) && has_whole_runs(a, O) &&
+                       (!SAVED || has_whole_runs(saved, O));
+    in_turn(down * across, [&](int number) {
+        const Place place = place_of(number, down, across);
+        const int tile_row = place.down * Tile::ROWS, tile_column = place.across * Tile::COLUMNS;
+        Tile tile;
+        multiply(tile, left, right, tile_row, tile_column, 0, I, memory);
+        tile.for_runs(memory, [&](int c, int of_tile, Sum(&z)[Tile::RUN]) {
+            const int row = tile_row + of_tile, column = tile_column + tile.run_column(c);
+            if (row >= B || column >= O) return;
+            const long long first = static_cast<long long>(row) * O;
+            Sum bias[Tile::RUN], out[Tile::RUN];
+            read_run(b, column, O, whole, bias);
 #pragma unroll
-    for (int c = 0; c < Tile::MY_COLUMNS; c += 2) {
-        const int column = tile_column + tile.column(c);
-        if (column >= O) continue;
-        const Sum bias[2] = {b[column], column + 1 < O ? b[column + 1] : Sum(0)};
-#pragma unroll
-        for (int r = 0; r < Tile::MY_ROWS; ++r) {
-            const int row = tile_row + tile.row(r);
-            if (row >= B) continue;
-            Sum kept[2], out[2];
-#pragma unroll
-            for (int e = 0; e < 2; ++e) {
-                const Sum z = tile.at(r, c + e) + bias[e];
-                out[e] = ACTIVATION::forward(z);
-                kept[e] = ACTIVATION::SAVES_Z ? z : out[e];
-#if DROPOUT
-                out[e] *= dropout.factor(static_cast<long long>(row) * O + column + e);
-#endif
+            for (int e = 0; e < Tile::RUN; ++e) {
+                z[e] += bias[e];
+                out[e] = ACTIVATION::forward(z[e]);
+                if (!ACTIVATION::SAVES_Z) z[e] = out[e];
             }
-            store_two(a, row, column, O, out[0], out[1]);
-            if (SAVED) store_two(saved, row, column, O, kept[0], kept[1]);
-        }
-    }
+            if (SAVED) write_run(saved + first, column, O, whole, z);
+#if DROPOUT
+            dropout.apply(out, first + column);
+#endif
+            write_run(a + first, column, O, whole, out);
+        });
+    });
 }

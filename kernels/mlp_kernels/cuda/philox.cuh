@@ -54,4 +54,23 @@ struct Dropout {
         const unsigned high = element & 1 ? words.word[3] : words.word[2];
         return (element & 2 ? high : low) < threshold ? C(0) : scale;
     }
+
+    // x[e] *= factor(first + e); four that begin at a multiple of 4 share their random words.
+    template <int N>
+    __device__ __forceinline__ void apply(C (&x)[N], long long first) const {
+        if (N % 4 != 0 || first % 4 != 0) {
+#pragma unroll
+            for (int e = 0; e < N; ++e) x[e] *= factor(first + e);
+            return;
+        }
+#pragma unroll
+        for (int k = 0; k < N; k += 4) {
+            const Words words =
+                philox(static_cast<unsigned>((first + k) >> 2), stream, step, seed);
+#pragma unroll
+            for (int e = 0; e < 4 && k + e < N; ++e) {
+                x[k + e] *= words.word[e] < threshold ? C(0) : scale;
+            }
+        }
+    }
 };

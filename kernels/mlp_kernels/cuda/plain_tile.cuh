@@ -1,13 +1,8 @@
 // A tile of a matrix product by ordinary multiply-adds: exact float32, float64, and 16-bit numbers
 // where there are no tensor cores for them. 16 x 16 threads; each sums a few rows and columns.
 #pragma once
-#include "numbers.cuh"
+#include "elements.cuh"
 #include "operand.cuh"
-
-template <class C, int COUNT>
-struct alignas(COUNT * sizeof(C) < 16 ? COUNT * sizeof(C) : 16) Several {
-    C x[COUNT];
-};
 
 template <class T, int ROWS_, int COLUMNS_, int DEPTH>
 struct PlainTile {
@@ -20,25 +15,38 @@ struct PlainTile {
     // The padding keeps runs aligned, and spreads a transposed store over the banks.
     static constexpr int A_STRIDE = ROWS + 4, B_STRIDE = COLUMNS + 4;
     static constexpr int STAGE = DEPTH * (A_STRIDE + B_STRIDE);
-    template <class A, class B>
-    __device__ static constexpr int shared_bytes() {
-        return 2 * STAGE * sizeof(Sum);
-    }
+    __device__ static constexpr int shared_bytes() { return 2 * STAGE * sizeof(Sum); }
+
+    // Results leave as the runs in which a thread has them.
+    static constexpr int RUN = COLUMN_RUN, COLUMN_RUNS = MY_COLUMNS / RUN;
 
     Sum sums[MY_ROWS][MY_COLUMNS];
 
-    // Which of the ROW_GROUPS threads with the same columns this is.
+    // Which of the ROW_GROUPS threads with runs in the same columns this is.
     __device__ __forceinline__ static int row_group() { return threadIdx.x / 16; }
 
-    // Places in the tile of this thread's rows and columns.
-    __device__ __forceinline__ static int row(int r) {
-        return r / ROW_RUN * 16 * ROW_RUN + threadIdx.x / 16 * ROW_RUN + r % ROW_RUN;
-    }
-    __device__ __forceinline__ static int column(int c) {
-        return c / COLUMN_RUN * 16 * COLUMN_RUN + threadIdx.x % 16 * COLUMN_RUN + c % COLUMN_RUN;
+    // Where this thread's runs begin: COLUMN_RUNS columns of the tile.
+    __device__ __forceinline__ static int run_column(int c) {
+        return (c * 16 + threadIdx.x % 16) * COLUMN_RUN;
     }
 
+    // One of this thread's sums, in any order.
     __device__ __forceinline__ Sum& at(int r, int c) { return sums[r][c]; }
+
+    // body(c, row, sums of the run at (row, run_column(c))) for each of this thread's runs.
+    template <class Body>
+    __device__ __forceinline__ void for_runs(unsigned char*, Body body) {
+#pragma unroll
+        for (int c = 0; c < COLUMN_RUNS; ++c) {
+#pragma unroll
+            for (int r = 0; r < MY_ROWS; ++r) {
+                Sum run[RUN];
+#pragma unroll
+                for (int e = 0; e < RUN; ++e) run[e] = sums[r][c * RUN + e];
+                body(c, row(r), run);
+            }
+        }
+    }
 
     // sums = A B over depths first, ..., end - 1, for the tile at (row, column). Shared memory may be
     // used for other things afterwards.
@@ -71,6 +79,11 @@ struct PlainTile {
     }
 
 private:
+    // The row of the tile in which this thread's r-th is.
+    __device__ __forceinline__ static int row(int r) {
+        return r / ROW_RUN * 16 * ROW_RUN + threadIdx.x / 16 * ROW_RUN + r % ROW_RUN;
+    }
+
     // One thread's share of DEPTH depths of SPAN rows or columns, on its way to shared memory.
     template <class Factor, int SPAN, int STRIDE>
     struct Part {
@@ -108,29 +121,34 @@ private:
     };
 
     __device__ __forceinline__ void multiply_stage(const Sum* stage) {
-        using RowRun = Several<Sum, ROW_RUN>;
-        using ColumnRun = Several<Sum, COLUMN_RUN>;
 #pragma unroll
         for (int d = 0; d < DEPTH; ++d) {
             const Sum* const line_a = stage + d * A_STRIDE;
             const Sum* const line_b = stage + DEPTH * A_STRIDE + d * B_STRIDE;
-            alignas(16) Sum a[MY_ROWS];
-            alignas(16) Sum b[MY_COLUMNS];
+            Sum a[MY_ROWS], b[MY_COLUMNS];
 #pragma unroll
-            for (int r = 0; r < MY_ROWS; r += ROW_RUN) {
-                *reinterpret_cast<RowRun*>(a + r) =
-                    *reinterpret_cast<const RowRun*>(line_a + row(r));
-            }
+            for (int r = 0; r < MY_ROWS; r += ROW_RUN) take<ROW_RUN>(a + r, line_a + row(r));
 #pragma unroll
             for (int c = 0; c < MY_COLUMNS; c += COLUMN_RUN) {
-                *reinterpret_cast<ColumnRun*>(b + c) =
-                    *reinterpret_cast<const ColumnRun*>(line_b + column(c));
+                take<COLUMN_RUN>(b + c, line_b + run_column(c / COLUMN_RUN));
             }
 #pragma unroll
             for (int r = 0; r < MY_ROWS; ++r) {
 #pragma unroll
                 for (int c = 0; c < MY_COLUMNS; ++c) sums[r][c] += a[r] * b[c];
             }
+        }
+    }
+
+    // N numbers from shared memory, by at most 16 bytes at a time.
+    template <int N>
+    __device__ __forceinline__ static void take(Sum* to, const Sum* from) {
+        constexpr int PIECE = N * sizeof(Sum) > 16 ? 16 / sizeof(Sum) : N;
+#pragma unroll
+        for (int k = 0; k < N; k += PIECE) {
+            const auto piece = load<PIECE>(from + k);
+#pragma unroll
+            for (int e = 0; e < PIECE; ++e) to[k + e] = piece.at[e];
         }
     }
 };

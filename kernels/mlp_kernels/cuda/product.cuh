@@ -1,48 +1,68 @@
-// The tile of a product that the macros choose, and how results leave it.
+// The tile of a product that the macros choose, in which order tiles are done, and how results leave.
 //
-// NUMBER: type of the operands. TENSOR: 1 for tensor cores. TILE: 128, 64 or 32 rows and columns.
-// COPY: bytes that travel to shared memory at a time, on tensor cores: the lines of both operands
-// begin at multiples of it; 0 otherwise. SHARED: the bytes of dynamic shared memory that the launch
-// gives.
+// NUMBER: type of the operands. TENSOR: 1 for tensor cores. TILE_ROWS, TILE_COLUMNS: of the result.
+// TILE_DEPTH: numbers of each line of an operand in shared memory at a time. ROW_WARPS,
+// COLUMN_WARPS, STAGES: of a tile on tensor cores. COPY: bytes that travel to shared memory at a
+// time, on tensor cores: the lines of both operands begin at multiples of it; 0 otherwise. SHARED:
+// the bytes of dynamic shared memory that the launch gives. tiles.py has the values.
 #pragma once
-#include "numbers.cuh"
+#include "elements.cuh"
 #if TENSOR
 #include "tensor_tile.cuh"
+using Tile = TensorTile<NUMBER, TILE_ROWS, TILE_COLUMNS, TILE_DEPTH, ROW_WARPS, COLUMN_WARPS, STAGES,
+                        COPY>;
 #else
 #include "plain_tile.cuh"
-#endif
-
-#if TENSOR
-constexpr int DEPTH = 64 / sizeof(NUMBER);  // 64 bytes of each line at a time
-#if TILE == 128
-using Tile = TensorTile<NUMBER, 128, 128, DEPTH, 2, 4, 3, COPY>;
-#elif TILE == 64
-using Tile = TensorTile<NUMBER, 64, 64, DEPTH, 2, 2, 4, COPY>;
-#else
-using Tile = TensorTile<NUMBER, 32, 32, DEPTH, 2, 2, 4, COPY>;
-#endif
-#elif TILE == 128
-using Tile = PlainTile<NUMBER, 128, 128, 8>;
-#else
-using Tile = PlainTile<NUMBER, TILE, TILE, 16>;
+using Tile = PlainTile<NUMBER, TILE_ROWS, TILE_COLUMNS, TILE_DEPTH>;
 #endif
 using Sum = Tile::Sum;
 
+// A run: Tile::RUN neighbours in a row. It moves in pieces of at most 16 bytes.
 template <class T>
-struct alignas(2 * sizeof(T)) Pair {
-    T first, second;
-};
+constexpr int PIECE = Tile::RUN * sizeof(T) > 16 ? 16 / sizeof(T) : Tile::RUN;
 
-// Writes one or both of two neighbours in a row of `columns` numbers; `column` is even.
+// Whether whole runs of rows of `columns` numbers can be moved so.
 template <class T>
-__device__ __forceinline__ void store_two(T* out, int row, int column, int columns, Sum first,
-                                          Sum second) {
-    T* const target = out + static_cast<long long>(row) * columns + column;
-    if (columns % 2 == 0) {
-        *reinterpret_cast<Pair<T>*>(target) = {narrow<T>(first), narrow<T>(second)};
+__device__ __forceinline__ bool has_whole_runs(const T* rows, int columns) {
+    return columns % Tile::RUN == 0 && is_aligned<PIECE<T>>(rows);
+}
+
+// run = row[column, ...]; where the runs are not whole, 0 from `columns` on.
+template <class T>
+__device__ __forceinline__ void read_run(const T* row, int column, int columns, bool whole,
+                                         Sum (&run)[Tile::RUN]) {
+    if (whole) {
+#pragma unroll
+        for (int k = 0; k < Tile::RUN; k += PIECE<T>) {
+            const auto piece = load<PIECE<T>>(row + column + k);
+#pragma unroll
+            for (int e = 0; e < PIECE<T>; ++e) run[k + e] = widen(piece.at[e]);
+        }
     } else {
-        target[0] = narrow<T>(first);
-        if (column + 1 < columns) target[1] = narrow<T>(second);
+#pragma unroll
+        for (int e = 0; e < Tile::RUN; ++e) {
+            run[e] = column + e < columns ? Sum(widen(row[column + e])) : Sum(0);
+        }
+    }
+}
+
+// row[column, ...] = run, up to `columns`.
+template <class T>
+__device__ __forceinline__ void write_run(T* row, int column, int columns, bool whole,
+                                          const Sum (&run)[Tile::RUN]) {
+    if (whole) {
+#pragma unroll
+        for (int k = 0; k < Tile::RUN; k += PIECE<T>) {
+            Pack<T, PIECE<T>> piece;
+#pragma unroll
+            for (int e = 0; e < PIECE<T>; ++e) piece.at[e] = narrow<T>(run[k + e]);
+            store<PIECE<T>>(row + column + k, piece);
+        }
+    } else {
+#pragma unroll
+        for (int e = 0; e < Tile::RUN; ++e) {
+            if (column + e < columns) row[column + e] = narrow<T>(run[e]);
+        }
     }
 }
 
@@ -51,9 +71,34 @@ __device__ __forceinline__ void store_two(T* out, int row, int column, int colum
 template <class A, class B>
 __device__ __forceinline__ void multiply(Tile& tile, A a, B b, int row, int column, int first,
                                          int end, unsigned char* shared) {
-    static_assert(SHARED >= Tile::shared_bytes<A, B>(), "the stages of a tile fit");
+    static_assert(SHARED >= Tile::shared_bytes(), "the stages of a tile fit");
     static_assert(SHARED >= Tile::ROW_GROUPS * Tile::COLUMNS * sizeof(Sum) &&
                       SHARED >= Tile::THREADS * sizeof(Sum),
                   "column sums fit afterwards");
     tile.multiply(a, b, row, column, first, end, shared);
+}
+
+// Where a tile is, counted in tiles.
+struct Place {
+    int down, across;
+};
+
+// Blocks that run at a time share what they read in the second-level cache: they go down so many
+// rows of tiles before they go to the next column.
+constexpr int ROWS_OF_TILES = 8;
+
+__device__ __forceinline__ Place place_of(int number, int down, int across) {
+    const int in_group = ROWS_OF_TILES * across, first = number / in_group * ROWS_OF_TILES;
+    const int rows = min(ROWS_OF_TILES, down - first), rest = number % in_group;
+    return {first + rest % rows, rest / rows};
+}
+
+// body(number) for all of `count` pieces of work that fall to this block; shared memory is free for
+// each.
+template <class Body>
+__device__ __forceinline__ void in_turn(int count, Body body) {
+    for (int number = blockIdx.x; number < count; number += gridDim.x) {
+        if (number != blockIdx.x) __syncthreads();
+        body(number);
+    }
 }
