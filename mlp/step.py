@@ -195,6 +195,13 @@ class Step:
 
     def compute_gradients(self, batch: Batch) -> None:
         """The part of a step up to the gradients: gather, forward, loss, backward."""
+        self.gather(batch)
+        forward(self.backend, self.layers, batch.tape)
+        self.compute_output_delta(batch)
+        backward(self.backend, self.layers, batch.tape)
+
+    def gather(self, batch: Batch) -> None:
+        """Begins the next step: its counters and its rate, and its rows, targets and weights."""
         backend, tape, index = self.backend, batch.tape, batch.index
         backend.begin_step(
             self.counters, self.rates, self.scalars, self.order, index, self.batch_size
@@ -203,11 +210,13 @@ class Step:
         if batch.weight is not None:
             pairs.append((self.weight, batch.weight))
         backend.gather_batch(index, *pairs)
-        forward(backend, self.layers, tape)
+
+    def compute_output_delta(self, batch: Batch) -> None:
+        """The loss of a batch whose forward pass is done, and the delta of the last layer."""
         output_delta(
-            backend, self.joined, tape, batch.target, batch.weight, self.totals, self.scaling
-        )
-        backward(backend, self.layers, tape)
+            self.backend, self.joined, batch.tape, batch.target, batch.weight, self.totals,
+            self.scaling,
+        )  # fmt: skip
 
     def update(self) -> None:
         """The rest of a step: what regularization does to the gradients, and the update."""

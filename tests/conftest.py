@@ -7,6 +7,8 @@ import os
 # Small products gain nothing from a second thread, and where tests share the processor with others
 # (or with each other, under xdist) OpenBLAS's waiting threads slow them down a hundredfold.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Nothing is measured but where a test says so: choices go by the rule of thumb, no file is kept.
+os.environ["MLP_CUDA_TUNE"] = "0"
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -15,7 +15,7 @@ from mlp.errors import BackendUnavailable, InvalidSetting, require_positive_int,
 _BACKENDS: dict[str, tuple[str, str]] = {
     "numpy": ("mlp.backends.numpy", "NumpyBackend"),
     "cpu": ("mlp.backends.numba", "NumbaBackend"),
-    "cuda": ("mlp.backends.cupy", "CupyBackend"),
+    "cuda": ("mlp.backends.cuda.backend", "CupyBackend"),
 }
 
 # precision -> (dtype of parameters, backends that have it where they can be used)

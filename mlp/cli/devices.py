@@ -4,20 +4,37 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from mlp.backends import AUTO, available_backends, available_precisions, get_backend
+from mlp.backends import (
+    AUTO,
+    available_backends,
+    available_precisions,
+    get_backend,
+    unavailable_reason,
+)
 from mlp.cli.output import json_option, print_json
+from mlp.errors import InvalidSetting
+
+if TYPE_CHECKING:
+    from mlp.backends.cuda.backend import CupyBackend
 
 TITLES = {"numpy": "NumPy reference", "cpu": "Numba kernels", "cuda": "CUDA kernels through CuPy"}
 
 
 @click.command()
+@click.option("--kernels", is_flag=True, help="Show which kernels a GPU uses, and why.")
+@click.option("--device", help="Of which GPU, with --kernels: cuda or cuda:N.")
 @json_option
-def devices(as_json: bool) -> None:
+def devices(kernels: bool, device: str | None, as_json: bool) -> None:
     """Show which devices can be used here, and why the others cannot."""
+    if kernels:
+        _show_kernels(device, as_json)
+        return
+    if device is not None:
+        raise click.UsageError("--device goes with --kernels")
     backends = available_backends()
     libraries = _libraries()
     found: dict[str, Any] = {
@@ -42,6 +59,24 @@ def devices(as_json: bool) -> None:
     click.echo(f"{found['cores']} CPU cores, {found['threads']} threads for cpu")
     for library in libraries:
         click.echo("{library} {version} in {folder}, {threads} threads".format(**library))
+
+
+def _show_kernels(device: str | None, as_json: bool) -> None:
+    """Which kernels are chosen on a GPU. That there is none is an error where one was named."""
+    from mlp.backends.cuda.listing import in_words, listing
+
+    if device is not None and device.partition(":")[0] != "cuda":
+        raise InvalidSetting(f"kernels are chosen on CUDA devices alone, not on '{device}'")
+    reason = unavailable_reason("cuda") if device is None else None
+    found: dict[str, Any] = {"device": None, "reason": reason, "choices": [], "table": None}
+    if reason is None:
+        found = listing(cast("CupyBackend", get_backend(device or "cuda")))
+    if as_json:
+        print_json(found)
+    elif reason is not None:
+        click.echo(f"no kernels to choose among: {reason}")
+    else:
+        click.echo("\n".join(in_words(found)))
 
 
 def _libraries() -> list[dict[str, Any]]:

@@ -22,7 +22,17 @@ from mlp_kernels.cuda.compile import Kernel
 HERE = Path(__file__).parent
 COMPILER = os.environ.get("CXX", "g++")
 LEAST_VERSION = 12  # the first with -ftrivial-auto-var-init
-RUNTIME = ("engine", "fibers", "faults", "shared", "arena", "copies", "tensor")
+RUNTIME = (
+    "engine",
+    "blocks",
+    "fibers",
+    "faults",
+    "shared",
+    "arena",
+    "copies",
+    "tensor",
+    "warpgroup",
+)
 COMMON = ("-std=c++17", "-fPIC", "-shared", "-ffp-contract=off")
 # An index outside an array of fixed size and a misaligned vector stop the program (SIGILL), and
 # variables without a value hold a pattern.
@@ -136,7 +146,7 @@ def _texts(*patterns: str) -> list[bytes]:
 @functools.cache
 def runtime() -> ctypes.PyDLL:
     """The runtime; it keeps the interpreter's lock, since it runs one launch at a time."""
-    target = cache_folder() / f"runtime-{_digest(*_texts('*.cpp', '*.h', '*.cuh'))}.so"
+    target = cache_folder() / f"runtime-{_digest(*RUNTIME, *_texts('*.cpp', '*.h', '*.cuh'))}.so"
     if not target.exists():
         sources = [str(HERE / f"{name}.cpp") for name in RUNTIME]
         _compile(["-O2", "-Wall", *COMMON, f"-I{HERE}", *sources], target)

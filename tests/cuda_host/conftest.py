@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import mlp.backends
-from mlp.backends.cupy_device import CudaDevice
+from mlp.backends.cuda.device import CudaDevice
 from mlp_kernels.cuda.compile import Kernel
 from tests.conftest import NO_HOST_BUILD
 from tests.cuda_host.cupy_stand_in import installed

@@ -53,6 +53,7 @@ void wait_for_copies(unsigned pending) {
         if (!early_copies) arrive(copies[done]);
         ++done;
     }
+    if (done) current->shown = false;
     copies.erase(copies.begin(), copies.begin() + done);
 }
 

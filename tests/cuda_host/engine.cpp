@@ -1,23 +1,19 @@
-// Runs a launch: blocks one after another, and in each the threads as fibers.
+// Runs a block: its threads as fibers, and what they wait for.
 #include "engine.h"
 
 #include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 #include <numeric>
-#include <random>
 
 namespace cuda_host {
 
 uint3 thread_index, block_index;
 dim3 block_size, grid_size;
 Thread* current = nullptr;
-
-namespace {
-
-Thread threads[MAX_THREADS];
-void* scheduler = nullptr;
-unsigned thread_count, ended, waiting, votes;
+Block* block = nullptr;
+Thread* threads = nullptr;
+unsigned thread_count;
 const Settings* settings;
 void (*kernel)(void**);
 void** arguments;
@@ -41,6 +37,10 @@ std::string state_of(const Thread& thread) {
     return who + " waits in " + thread.what + " at " + where(thread.file, thread.line);
 }
 
+namespace {
+
+void* scheduler = nullptr;
+
 void leave() { switch_stack(&current->stack_pointer, scheduler); }
 
 void wait_as(State state, const char* what, const char* file, int line) {
@@ -50,40 +50,10 @@ void wait_as(State state, const char* what, const char* file, int line) {
     current->line = line;
 }
 
-void body() {
-    kernel(arguments);
-    check_copies_done();
-    if (waiting) {
-        const auto stuck = std::find_if(threads, threads + thread_count, [](const Thread& other) {
-            return other.state == State::at_barrier;
-        });
-        fail(stuck->file, stuck->line, "the thread ends while thread %s waits in __syncthreads",
-             place(stuck->index).c_str());
-    }
-    current->state = State::ended;
-    ++ended;
-    leave();
-}
-
 void resume(Thread& thread) {
     current = &thread;
     thread_index = thread.index;
     switch_stack(&scheduler, thread.stack_pointer);
-}
-
-void start_threads() {
-    thread_count = block_size.x * block_size.y * block_size.z;
-    ended = waiting = 0;
-    for (unsigned rank = 0; rank < thread_count; ++rank) {
-        Thread& thread = threads[rank];
-        thread.stack_pointer = new_fiber(rank, body);
-        thread.state = State::ready;
-        thread.index = {rank % block_size.x, rank / block_size.x % block_size.y,
-                        rank / block_size.x / block_size.y};
-        thread.rank = rank;
-        thread.copies.clear();
-        thread.group = 0;
-    }
 }
 
 bool has_ready(unsigned warp) {
@@ -133,42 +103,6 @@ void explain_deadlock() {
     failure = "block " + place(block_index) + ": threads wait for each other: " + text;
 }
 
-void run_block() {
-    fill_shared();
-    start_threads();
-    unsigned warp;
-    while (next_warp(warp)) {
-        run_warp(warp);
-        if (!failure.empty()) return;
-    }
-    if (ended < thread_count) {
-        explain_deadlock();
-    } else if (shared_was_overrun()) {
-        failure = "block " + place(block_index) + " wrote outside its shared memory";
-    }
-}
-
-void run_grid() {
-    const uint64_t in_plane = uint64_t(grid_size.x) * grid_size.y, count = in_plane * grid_size.z;
-    const auto mode = static_cast<Mode>(settings->blocks);
-    std::vector<uint64_t> order(mode == Mode::random ? count : 0);
-    std::iota(order.begin(), order.end(), 0);
-    std::shuffle(order.begin(), order.end(), chance);
-    for (uint64_t i = 0; i < count && failure.empty(); ++i) {
-        const uint64_t block = mode == Mode::forward   ? i
-                               : mode == Mode::reverse ? count - 1 - i
-                                                       : order[i];
-        block_index = {unsigned(block % grid_size.x), unsigned(block / grid_size.x % grid_size.y),
-                       unsigned(block / in_plane)};
-        run_block();
-    }
-}
-
-std::string current_place() {
-    return "block " + place(block_index) + (current ? ", thread " + place(current->index) : "") +
-           ": ";
-}
-
 // The first of the mask's lanes that waits in something else, or has ended.
 const Thread* stranger() {
     const unsigned first = current->rank / LANES * LANES;
@@ -195,6 +129,39 @@ bool all_lanes_here() {
 
 }  // namespace
 
+std::string current_place() {
+    return "block " + place(block_index) + (current ? ", thread " + place(current->index) : "") +
+           ": ";
+}
+
+void body() {
+    kernel(arguments);
+    check_copies_done();
+    if (block->waiting) {
+        const auto stuck = std::find_if(threads, threads + thread_count, [](const Thread& other) {
+            return other.state == State::at_barrier;
+        });
+        fail(stuck->file, stuck->line, "the thread ends while thread %s waits in %s",
+             place(stuck->index).c_str(), stuck->what);
+    }
+    current->state = State::ended;
+    ++block->ended;
+    leave();
+}
+
+void run_block() {
+    unsigned warp;
+    while (next_warp(warp)) {
+        run_warp(warp);
+        if (!failure.empty()) return;
+    }
+    if (block->ended < thread_count && !block->counter) {
+        explain_deadlock();
+    } else if (shared_was_overrun()) {
+        failure = "block " + place(block_index) + " wrote outside its shared memory";
+    }
+}
+
 void fail(const char* file, int line, const char* format, ...) {
     char text[512];
     va_list values;
@@ -208,29 +175,48 @@ void fail(const char* file, int line, const char* format, ...) {
 
 unsigned lane() { return current->rank % LANES; }
 
-unsigned count_at_barrier(bool predicate, const char* file, int line) {
-    for (unsigned rank = 0; waiting && rank < thread_count; ++rank) {
+// Notes that the current thread has come to a barrier; true for the last of the block.
+static bool come_to(const char* what, const char* file, int line) {
+    for (unsigned rank = 0; block->waiting && rank < thread_count; ++rank) {
         const Thread& other = threads[rank];
         if (other.state != State::at_barrier) continue;
-        if (other.line != line || strcmp(other.file, file)) {
-            fail(file, line, "__syncthreads, while %s", state_of(other).c_str());
+        if (other.line != line || strcmp(other.what, what) || strcmp(other.file, file)) {
+            fail(file, line, "%s, while %s", what, state_of(other).c_str());
         }
         break;  // all that wait were compared with one of them
     }
-    if (ended) fail(file, line, "__syncthreads after %u threads of the block have ended", ended);
-    current->predicate = predicate;
-    wait_as(State::at_barrier, "__syncthreads", file, line);
-    if (++waiting < thread_count) {
-        leave();
-        return votes;
+    if (block->ended) {
+        fail(file, line, "%s after %u threads of the block have ended", what, block->ended);
     }
-    waiting = votes = 0;
+    wait_as(State::at_barrier, what, file, line);
+    return ++block->waiting == thread_count;
+}
+
+unsigned count_at_barrier(bool predicate, const char* file, int line) {
+    current->predicate = predicate;
+    if (!come_to("__syncthreads", file, line)) {
+        leave();
+        return block->votes;
+    }
+    block->waiting = block->votes = 0;
     for (unsigned rank = 0; rank < thread_count; ++rank) {
         threads[rank].state = State::ready;
-        votes += threads[rank].predicate;
+        block->votes += threads[rank].predicate;
     }
     leave();  // so that who goes on first is the order's choice, not always the last to come
-    return votes;
+    return block->votes;
+}
+
+void grid_barrier(unsigned* counter, const char* file, int line) {
+    if (!settings->cooperative) {
+        fail(file, line, "grid_barrier in a launch that is not cooperative");
+    }
+    if (grid_size.y * grid_size.z > 1) fail(file, line, "grid_barrier: the grid is not a row");
+    if (come_to("grid_barrier", file, line)) {
+        *counter += block_index.x == 0 ? 0x80000000u - (grid_size.x - 1) : 1u;
+        block->counter = counter;
+    }
+    leave();
 }
 
 void barrier(const char* file, int line) { count_at_barrier(false, file, line); }
@@ -261,35 +247,3 @@ void together(const char* what, Operation operation, unsigned mask, void* operan
 }
 
 }  // namespace cuda_host
-
-using namespace cuda_host;
-
-// 0, or 1 with a message and, where the processor stopped a thread, its program counter.
-extern "C" int cuda_host_launch(void (*call)(void**), void** parameters, const Settings* asked,
-                                unsigned char* base, char* message, size_t room,
-                                uint64_t* program_counter) {
-    settings = asked;
-    kernel = call;
-    arguments = parameters;
-    failure.clear();
-    arriving = nullptr;
-    current = nullptr;
-    grid_size = dim3(asked->grid[0], asked->grid[1], asked->grid[2]);
-    block_size = dim3(asked->block[0], asked->block[1], asked->block[2]);
-    early_copies = asked->early_copies;
-    chance.seed(asked->seed);
-    std::vector<Static> statics;
-    for (int i = 0; i < asked->statics; ++i) {
-        statics.push_back({base + asked->static_offset[i], asked->static_size[i]});
-    }
-    prepare_shared(asked->shared, statics);
-    std::string reason;
-    if (!guarded(run_grid, asked->seconds, reason, *program_counter)) {
-        failure = current_place() + reason;
-        if (arriving) failure += ", by copy_async at " + where(arriving->file, arriving->line);
-    } else if (failure.empty() && !canaries_intact(reason)) {
-        failure = "wrote " + reason;
-    }
-    snprintf(message, room, "%s", failure.c_str());
-    return !failure.empty();
-}

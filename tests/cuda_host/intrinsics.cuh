@@ -30,6 +30,18 @@ inline float16 to_float16(float x) {
 
 #define DYNAMIC_SHARED(name) unsigned char* const name = cuda_host::dynamic_shared()
 
+template <class Meanwhile>
+inline void grid_barrier(unsigned* counter, Meanwhile meanwhile,
+                         const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    __syncthreads(file, line);
+    if (threadIdx.x == 32) meanwhile();
+    cuda_host::grid_barrier(counter, file, line);
+}
+inline void grid_barrier(unsigned* counter, const char* file = __builtin_FILE(),
+                         int line = __builtin_LINE()) {
+    cuda_host::grid_barrier(counter, file, line);
+}
+
 #if __CUDA_ARCH__ >= 800
 
 namespace cuda_host {

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mlp.backends.cupy_device import CudaDevice
+from mlp.backends.cuda.device import CudaDevice
 from mlp.backends.protocol import ALIGNMENT
 from mlp_kernels.cuda.launch import Launch
 from tests.cuda_host import run

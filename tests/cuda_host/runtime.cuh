@@ -2,7 +2,9 @@
 //
 // Modelled:
 //   - Blocks run one at a time; the threads of a block are fibers, resumed in an order that the
-//     launch chooses, so that a missing barrier gives other results under another order.
+//     launch chooses, so that a missing barrier gives other results under another order. In a
+//     cooperative launch all blocks exist at once, each runs up to the next grid_barrier, and which
+//     goes on first from there is again the order's choice.
 //   - Barriers count arrivals, and warp operations wait for all lanes named: who ends or waits
 //     elsewhere is an error with block, thread and line.
 //   - Asynchronous copies arrive as late as the waits allow, or at once, as the launch chooses.
@@ -11,7 +13,7 @@
 //     misaligned vector are trapped.
 // Not modelled:
 //   - Memory ordering between blocks: a missing __threadfence never shows, nor does a wait of one
-//     block for another end (the next block starts when this one is through).
+//     block for another end, but in grid_barrier (the next block starts when this one is through).
 //   - Races inside a step: between two waits a thread runs alone, so plain `x += 1` on shared
 //     numbers is lost only on a device.
 //   - Timing, bank conflicts, registers, occupancy, __launch_bounds__, flushing of subnormals, and
@@ -51,6 +53,7 @@ extern dim3 block_size, grid_size;
 [[noreturn]] void fail(const char* file, int line, const char* format, ...);
 void barrier(const char* file, int line);
 unsigned count_at_barrier(bool predicate, const char* file, int line);
+void grid_barrier(unsigned* counter, const char* file, int line);
 unsigned lane();
 unsigned char* dynamic_shared();
 

@@ -45,6 +45,24 @@ void fill_shared() {
     for (const Static& variable : variables) memset(variable.start, GARBAGE, variable.size);
 }
 
+// The dynamic part and the variables, one after the other.
+void save_shared(std::vector<unsigned char>& to) {
+    to.assign(start, start + size);
+    for (const Static& variable : variables) {
+        to.insert(to.end(), variable.start, variable.start + variable.size);
+    }
+}
+
+void restore_shared(const std::vector<unsigned char>& from) {
+    const unsigned char* next = from.data();
+    memcpy(start, next, size);
+    next += size;
+    for (const Static& variable : variables) {
+        memcpy(variable.start, next, variable.size);
+        next += variable.size;
+    }
+}
+
 bool shared_was_overrun() {
     return !all_canary(front(), 256) || !all_canary(back(), back_bytes());
 }

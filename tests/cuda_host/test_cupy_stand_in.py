@@ -92,6 +92,24 @@ def test_an_event_orders_streams(cupy, stream, x):
     assert numbers(x, stream) == [4, 8, 12]
 
 
+def test_events_tell_the_time_that_kernels_are_said_to_take(cupy, stream, x):
+    cupy.machine.cost = lambda kernel: 250.0 if kernel.startswith("scale") else 1.0
+    start, end = cupy.cuda.Event(), cupy.cuda.Event()
+    with stream:
+        scale(cupy, x, 2)
+        start.record()
+        scale(cupy, x, 2)
+        scale(cupy, x, 2)
+        end.record()
+    with pytest.raises(cupy.cuda.runtime.CUDARuntimeError, match="not ready"):
+        cupy.cuda.get_elapsed_time(start, end)
+    end.synchronize()
+    assert cupy.cuda.get_elapsed_time(start, end) == 0.5
+    untimed = stream.record(cupy.cuda.Event(disable_timing=True))
+    with pytest.raises(cupy.cuda.runtime.CUDARuntimeError, match="invalid resource handle"):
+        cupy.cuda.get_elapsed_time(start, untimed)
+
+
 def test_eager_work():
     with installed(lazy=False) as cupy, cupy.cuda.Stream(non_blocking=True):
         x = cupy.empty(3, np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mlp.backends.cupy_device import CudaDevice
+from mlp.backends.cuda.device import CudaDevice
 from mlp_kernels.cuda import convert, optimizers
 from tests.cuda_host.arrays import Room
 from tests.cuda_host.memory import empty, guarded

@@ -65,7 +65,8 @@ def why_no_target(target: int) -> str | None:
 def compile_kernel(kernel: Kernel, target: int) -> Usage:
     """Compiled to machine code, and what that takes."""
     nvrtc = _nvrtc()
-    given = (*_with_headers(options()), *CUPY_OPTIONS, f"-arch=sm_{target}")
+    architecture = f"-arch=sm_{target}{'a' if kernel.of_one_architecture else ''}"
+    given = (*_with_headers(options()), *CUPY_OPTIONS, architecture)
     program = nvrtc.createProgram(kernel.source, kernel.file, (), ())
     try:
         try:

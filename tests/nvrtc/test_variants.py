@@ -8,7 +8,7 @@ import pytest
 from mlp_kernels.cuda.activations import ELEMENTWISE, activation_struct
 from mlp_kernels.cuda.compile import FOLDER
 from mlp_kernels.cuda.losses import FORMS, form_struct
-from tests.nvrtc.variants import everything, runs_on
+from tests.nvrtc.variants import SHARED, everything, runs_on
 
 KERNELS = tuple(everything())
 
@@ -23,9 +23,14 @@ LANES = {1, 2, 4, 8, 16, 32}
 SQUARES = {(128, 128), (64, 64), (32, 32)}
 SIZES = SQUARES | {(128, 256), (128, 32), (32, 128)}
 TILE = {
-    "NUMBER": NUMBERS, "TENSOR": YES_OR_NO, "TILE_ROWS": {128, 64, 32},
-    "TILE_COLUMNS": {256, 128, 64, 32}, "TILE_DEPTH": {8, 16, 32, 64}, "STAGES": {2, 3, 4, 5},
-    "ROW_WARPS": {0, 1, 2, 4}, "COLUMN_WARPS": {0, 1, 2, 4}, "COPY": {0, 2, 4, 16},
+    "NUMBER": NUMBERS, "TENSOR": {0, 1, 2}, "TILE_ROWS": {128, 64, 32},
+    "TILE_COLUMNS": {256, 128, 64, 32}, "TILE_DEPTH": {8, 16, 32, 64}, "TILE_STAGES": {2, 3, 4, 5},
+    "TILE_ROW_WARPS": {0, 1, 2, 4, 8}, "TILE_COLUMN_WARPS": {0, 1, 2, 4}, "COPY": {0, 2, 4, 16},
+}  # fmt: skip
+ALL = ", ".join(map(activation_struct, ELEMENTWISE))
+NARROW = {
+    "NUMBER": {"float"} | SHORT, "TENSOR": YES_OR_NO, "WIDTH": {64, 128},
+    "ACTIVATIONS": {"Identity, Relu", "Identity, Relu, Gelu", ALL},
 }  # fmt: skip
 SOFTMAX = {
     "ROW_LANES": LANES, "GIVEN": NUMBERS, "SAVED": NUMBERS, "OUT": NUMBERS, "DROPOUT": YES_OR_NO,
@@ -50,6 +55,16 @@ VALUES = {
         "NUMBER": COMPUTED, "RULE": {"Sgd", "Rmsprop", "Adagrad", "Adam", "Lion"},
         "KEPT": {0, 1, 3, 5, 7}, "DECAY": YES_OR_NO, "COPY": {None} | SHORT,
     },
+    "tiny_steps": {
+        "NUMBER": COMPUTED | {"bfloat16"}, "TF32": YES_OR_NO,
+        "FORM": {form_struct(form) for form in FORMS}, "KEPT": {0, 1, 3, 5, 7},
+        "RULE": {"Sgd", "Rmsprop", "Adagrad", "Adam", "Lion"},
+    },
+    "narrow_forward": NARROW | {
+        "INPUT": {"float"} | SHORT, "RESULT": {"float", "bfloat16"},
+    },
+    "narrow_delta": NARROW,
+    "narrow_grads": {"FRAGMENTS": YES_OR_NO},
     "prepare_gradients": {
         "NUMBER": COMPUTED, "UNSCALE": YES_OR_NO, "PENALTY": YES_OR_NO, "CLIP": YES_OR_NO,
     },
@@ -102,14 +117,16 @@ def test_every_tile_of_a_product_with_its_heaviest_epilogue(function):
         for m in macros_of(function)
         if m.get("ACTIVATION", "Gelu") == "Gelu" and m.get("SAVED", 1) and m.get("DROPOUT", 1)
     }
-    tensor = set(product(SHORT, {1}, SIZES, {16})) | set(product(SHORT, {1}, SQUARES, {4}))
+    tensor = set(product(SHORT, {1}, SIZES, {16}))
+    tensor |= set(product({"bfloat16"}, {1}, SQUARES, {4}))
     tensor |= set(product({"float"}, {1}, SIZES - {(128, 256)}, {16}))
     tensor |= set(product({"float"}, {1}, SQUARES, {4})) | set(
         product({"bfloat16"}, {1}, SQUARES, {2})
     )
     plain = set(product({"float"} | SHORT, {0}, SQUARES, {0}))
     plain |= set(product({"double"}, {0}, SQUARES - {(128, 128)}, {0}))
-    assert found == tensor | plain
+    hopper = set(product(SHORT, {2}, {(128, 128), (128, 256)}, {16}))
+    assert found == tensor | plain | hopper
 
 
 @pytest.mark.parametrize("function", ["linear_forward", "linear_delta"])
@@ -120,7 +137,7 @@ def test_every_activation_on_the_largest_tile_of_a_number_type(function):
         if macros["TILE_ROWS"] == (64 if macros["NUMBER"] == "double" else 128)
     ]
     found = {(m["NUMBER"], m["TENSOR"], m["ACTIVATION"]) for m in largest}
-    kinds = {("double", 0), ("float", 0), ("float", 1), ("bfloat16", 1), ("float16", 1)}
+    kinds = {("double", 0), ("float", 0), ("float", 1), ("bfloat16", 1)}
     assert {(*kind, activation) for kind in kinds for activation in ACTIVATIONS} <= found
 
 
@@ -142,5 +159,16 @@ def test_devices_without_tensor_cores_run_no_kernel_for_them():
     for kernel in KERNELS:
         macros = dict(kernel.macros)
         if macros.get("TENSOR"):
-            assert [target for target in (70, 75, 80, 120) if runs_on(kernel, target)] == [80, 120]
-    assert all(any(runs_on(kernel, target) for target in (75, 80)) for kernel in KERNELS)
+            assert not any(runs_on(kernel, target) for target in (70, 75))
+            assert runs_on(kernel, 90)
+            assert runs_on(kernel, 80) or int(macros["SHARED"]) > SHARED[8]
+    assert all(any(runs_on(kernel, target) for target in (75, 90)) for kernel in KERNELS)
+
+
+def test_kernels_of_warpgroups_are_for_one_target():
+    found = [kernel for kernel in KERNELS if dict(kernel.macros).get("TENSOR") == 2]
+    assert found
+    for kernel in found:
+        assert kernel.of_one_architecture
+        assert [t for t in (75, 80, 90, 100, 120) if runs_on(kernel, t)] == [90]
+    assert sum(kernel.of_one_architecture for kernel in KERNELS) == len(found)

@@ -8,7 +8,7 @@ case. All come from the functions that build launches.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, product
 from typing import Any
 
@@ -24,6 +24,9 @@ from mlp_kernels.cuda.products import (
 from mlp_kernels.cuda.tiles import Device, Tile, tiles_for
 from tests.nvrtc.arrays import BFLOAT16, COUNTERS, FLOAT16, FLOAT32, FLOAT64, ROOM, array
 from tests.nvrtc.elements import element_launches
+from tests.nvrtc.library import all_epilogues, heaviest_epilogues
+from tests.nvrtc.narrow import heaviest_narrow_launches, narrow_launches
+from tests.nvrtc.tiny import heaviest_tiny_launches, tiny_launches
 
 DROPOUT = DropoutNumbers(2**31, 2.0, 0, COUNTERS)
 # As much shared memory as any tile takes, to have all tiles.
@@ -75,23 +78,34 @@ class Operands:
 
 
 def every_tile() -> Iterator[Operands]:
-    """Operands for each tile.
+    """Operands for each tile of bfloat16 and of float32.
 
-    What differs in the number of stages alone, in bfloat16 or float16 alone, or in the bytes that
-    are copied at a time, is alike: each is compiled for some tiles.
+    Fewer bytes that are copied at a time are tried on the square tiles alone.
     """
     for dtype, device in PLAIN:
         yield from (Operands(dtype, device, tile) for tile in tiles_for(device, dtype, 16))
-    for dtype, device in TENSOR:
-        tiles = tiles_for(device, dtype, 16)
-        yield from (Operands(dtype, device, tile) for tile in one_of_each_size(tiles))
-        if dtype != FLOAT16:
-            others = [tile for tile in tiles if tile not in one_of_each_size(tiles)]
-            yield from (Operands(dtype, device, tile) for tile in others)
-        for copy in (4, 2) if dtype == BFLOAT16 else (4,):
+    for (dtype, device), copies in ((TENSOR[0], (4,)), (TENSOR[1], (4, 2))):
+        yield from (Operands(dtype, device, tile) for tile in tiles_for(device, dtype, 16))
+        for copy in copies:
             for tile in one_of_each_size(tiles_for(device, dtype, copy)):
                 if tile.rows == tile.columns:
                     yield Operands(dtype, device, tile)
+    yield from _of_warpgroups(BFLOAT16)
+
+
+def tiles_of_float16() -> Iterator[Operands]:
+    """What differs from bfloat16 in one instruction."""
+    dtype, device = TENSOR[2]
+    for tile in one_of_each_size(tiles_for(device, dtype, 16)):
+        yield Operands(dtype, device, tile)
+    yield from _of_warpgroups(FLOAT16)
+
+
+def _of_warpgroups(dtype: Any) -> Iterator[Operands]:
+    hopper = replace(NEW, warpgroups=True)
+    for tile in tiles_for(hopper, dtype, 16):
+        if tile.warpgroups:
+            yield Operands(dtype, hopper, tile)
 
 
 def one_of_each_size(tiles: Iterable[Tile]) -> list[Tile]:
@@ -104,7 +118,7 @@ def one_of_each_size(tiles: Iterable[Tile]) -> list[Tile]:
 
 def epilogues() -> Iterator[Launch]:
     """Every activation on the largest tile of a type, and other values one at a time."""
-    for (dtype, device), activation in product(PLAIN[:2] + TENSOR, ELEMENTWISE):
+    for (dtype, device), activation in product(PLAIN[:2] + TENSOR[:2], ELEMENTWISE):
         largest = Operands(dtype, device, tiles_for(device, dtype, 16)[0])
         yield largest.forward(activation, dropout=False)
         yield largest.delta(activation, dropout=False)
@@ -120,12 +134,17 @@ def epilogues() -> Iterator[Launch]:
 def heaviest() -> dict[Kernel, Launch]:
     """Every tile with its heaviest epilogue, and all that is no product."""
     products = (operands.heaviest() for operands in every_tile())
-    return _by_kernel(element_launches(), *products)
+    return _by_kernel(
+        element_launches(), heaviest_epilogues(), heaviest_tiny_launches(),
+        heaviest_narrow_launches(), *products,
+    )  # fmt: skip
 
 
 def everything() -> dict[Kernel, Launch]:
     """All of them, each kernel once."""
-    return heaviest() | _by_kernel(epilogues())
+    of_float16 = chain(*(operands.heaviest() for operands in tiles_of_float16()))
+    others = (epilogues(), of_float16, all_epilogues(), tiny_launches(), narrow_launches())
+    return heaviest() | _by_kernel(*others)
 
 
 def _by_kernel(*launches: Iterable[Launch]) -> dict[Kernel, Launch]:
@@ -137,8 +156,10 @@ def runs_on(kernel: Kernel, target: int) -> bool:
     macros = dict(kernel.macros)
     if "TENSOR" not in macros:
         return True
-    if int(macros["SHARED"]) > SHARED[target // 10]:
+    if int(macros.get("SHARED", 0)) > SHARED[target // 10]:
         return False
+    if kernel.of_one_architecture:
+        return target == 90
     tensor_cores = divmod(target, 10) >= TENSOR_CORES
     if macros["NUMBER"] in ("bfloat16", "float16"):
         return tensor_cores == bool(macros["TENSOR"])

@@ -43,6 +43,11 @@ class Kernel:
         return f"{self.name} ({settings})" if settings else self.name
 
     @property
+    def of_one_architecture(self) -> bool:
+        """Whether it is for devices of compute capability 9.0 alone: for the target sm_90a."""
+        return ("TENSOR", 2) in self.macros
+
+    @property
     def source(self) -> str:
         """Its macros, then the text of its file, whose lines are counted from 1."""
         macros = "".join(f"#define {name} {value}\n" for name, value in self.macros)

@@ -46,6 +46,34 @@ __device__ __forceinline__ float16 to_float16(float x) {
 // The bytes of a block's dynamic shared memory, aligned to 128.
 #define DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
 
+// Waits until all blocks of a cooperative launch, whose grid is a row, are here; what any of them
+// wrote to global memory before is then visible to all. Meanwhile thread 32 of each calls a
+// function. The counter is 0 at first, and fit for the next barrier, launch or grid after each: a
+// barrier adds 2^31 to it altogether, so that its first bit turns when the last block comes.
+template <class Meanwhile>
+__device__ __forceinline__ void grid_barrier(unsigned* counter, Meanwhile meanwhile) {
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        const unsigned mine = blockIdx.x == 0 ? 0x80000000u - (gridDim.x - 1) : 1u;
+        __threadfence();
+        const unsigned before = atomicAdd(counter, mine);
+        unsigned now;
+        do {
+            asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"
+                         : "=r"(now)
+                         : "l"(__cvta_generic_to_global(counter))
+                         : "memory");
+        } while (((before ^ now) & 0x80000000u) == 0);
+        __threadfence();
+    }
+    if (threadIdx.x == 32) meanwhile();
+    __syncthreads();
+}
+
+__device__ __forceinline__ void grid_barrier(unsigned* counter) {
+    grid_barrier(counter, [] {});
+}
+
 #if __CUDA_ARCH__ >= 800
 
 // Copies BYTES (4, 8 or 16) from global to shared memory without waiting, or writes zeros where

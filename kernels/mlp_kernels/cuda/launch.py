@@ -1,4 +1,4 @@
-"""A kernel launch as data: what runs, on how many threads, with which arguments."""
+"""What is queued on a device, as data: launches of our kernels, and products of a library."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class Launch:
         arguments: device arrays (their address is passed), NumPy scalars of the parameter's very
             type, or None for a null pointer.
         shared: bytes of dynamic shared memory.
+        cooperative: whether all blocks run at once, so that they may wait for each other.
     """
 
     kernel: Kernel
@@ -25,6 +26,49 @@ class Launch:
     block: tuple[int, int, int]
     arguments: tuple[Any, ...]
     shared: int = 0
+    cooperative: bool = False
+
+
+@dataclass(frozen=True)
+class LibraryProduct:
+    """One call of a library: out = left right, either of them transposed.
+
+    Attributes:
+        left, right: matrices of one number type, row by row.
+        out: a matrix, row by row, of the operands' number type or of that of their sums.
+        transposed: whether left and right are.
+        tf32: whether float32 operands are rounded to tf32; else products are exact.
+    """
+
+    left: Any
+    right: Any
+    out: Any
+    transposed: tuple[bool, bool] = (False, False)
+    tf32: bool = False
+
+    def __post_init__(self) -> None:
+        _ = self.sizes
+
+    @property
+    def kernel(self) -> Kernel:
+        """What it is called in messages."""
+        return Kernel("cublasLt", "product of cublasLt")
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """(rows, columns, depth) of the product; ValueError where the shapes do not fit."""
+        turned = zip((self.left, self.right), self.transposed, strict=True)
+        (rows, depth), (same, columns) = (
+            tuple(each.shape)[:: -1 if turn else 1] for each, turn in turned
+        )
+        if depth != same or tuple(self.out.shape) != (rows, columns):
+            shapes = (tuple(each.shape) for each in (self.left, self.right, self.out))
+            raise ValueError("{} and {} cannot be multiplied into {}".format(*shapes))
+        return rows, columns, depth
+
+
+# What a list of work is made of.
+Work = Launch | LibraryProduct
 
 
 class Room(Protocol):

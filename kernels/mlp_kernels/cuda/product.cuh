@@ -1,16 +1,27 @@
 // The tile of a product that the macros choose, in which order tiles are done, and how results leave.
 //
-// NUMBER: type of the operands. TENSOR: 1 for tensor cores. TILE_ROWS, TILE_COLUMNS: of the result.
-// TILE_DEPTH: numbers of each line of an operand in shared memory at a time. ROW_WARPS,
-// COLUMN_WARPS, STAGES: of a tile on tensor cores. COPY: bytes that travel to shared memory at a
+// NUMBER: type of the operands. TENSOR: 1 for tensor cores, 2 for those of warpgroups. TILE_ROWS, TILE_COLUMNS: of the result.
+// TILE_DEPTH: numbers of each line of an operand in shared memory at a time. TILE_ROW_WARPS,
+// TILE_COLUMN_WARPS, TILE_STAGES: of a tile on tensor cores. COPY: bytes that travel to shared memory at a
 // time, on tensor cores: the lines of both operands begin at multiples of it; 0 otherwise. SHARED:
 // the bytes of dynamic shared memory that the launch gives. tiles.py has the values.
+//
+// A tile is a struct of ROWS x COLUMNS sums in the registers of THREADS threads. It supplies
+//   shared_bytes()  that it takes of dynamic shared memory;
+//   multiply()      the sums of a product of two operands (operand.cuh);
+//   at(r, c)        MY_ROWS x MY_COLUMNS sums of a thread, in any order that all blocks share;
+//   for_runs()      all sums of a thread as runs of RUN neighbours in a row, which begin in
+//                   COLUMN_RUNS columns run_column(c), shared by ROW_GROUPS threads row_group().
+// What is done with the sums, and every launch, is the same for all tiles.
 #pragma once
 #include "elements.cuh"
-#if TENSOR
+#if TENSOR == 2
+#include "hopper_tile.cuh"
+using Tile = HopperTile<NUMBER, TILE_ROWS, TILE_COLUMNS, TILE_DEPTH, TILE_STAGES>;
+#elif TENSOR
 #include "tensor_tile.cuh"
-using Tile = TensorTile<NUMBER, TILE_ROWS, TILE_COLUMNS, TILE_DEPTH, ROW_WARPS, COLUMN_WARPS, STAGES,
-                        COPY>;
+using Tile = TensorTile<NUMBER, TILE_ROWS, TILE_COLUMNS, TILE_DEPTH, TILE_ROW_WARPS,
+                        TILE_COLUMN_WARPS, TILE_STAGES, COPY>;
 #else
 #include "plain_tile.cuh"
 using Tile = PlainTile<NUMBER, TILE_ROWS, TILE_COLUMNS, TILE_DEPTH>;

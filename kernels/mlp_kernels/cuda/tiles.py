@@ -25,6 +25,11 @@ TENSOR_TILES = (
     (32, 128, 1, 4, ((64, 4),)),
     (32, 32, 2, 2, ((64, 4),)),
 )
+# Bytes of a line, where it is copied by fewer than 16 at a time: each copy takes registers.
+SHORT_LINE = 64
+# Tiles of warpgroups, of 16-bit numbers copied by 16 bytes: rows, columns, stages.
+HOPPER_TILES = ((128, 256, 4), (128, 128, 4))
+HOPPER_DEPTH = 64
 # The fragments of tf32 take more registers: beside more sums than this there is no room for them.
 MOST_SUMS_OF_TF32 = 128 * 128
 PLAIN_SIDES = (128, 64, 32)
@@ -50,12 +55,14 @@ class Device:
         processors: multiprocessors.
         tf32: whether products of float32 round their operands to tf32.
         shared: bytes of shared memory that a block may ask for.
+        warpgroups: whether to take the tiles of warpgroups, which 9.0 alone has.
     """
 
     capability: tuple[int, int]
     processors: int
     tf32: bool = False
     shared: int = LEAST_SHARED
+    warpgroups: bool = False
 
     def has_tensor_cores_for(self, dtype: Any) -> bool:
         """Whether products of such operands run on tensor cores."""
@@ -76,6 +83,7 @@ class Tile:
         threads: of a block.
         shared: bytes of dynamic shared memory.
         copy: bytes that travel to shared memory at a time, on tensor cores; else 0.
+        warpgroups: whether four warps multiply together.
     """
 
     rows: int
@@ -86,6 +94,7 @@ class Tile:
     threads: int
     shared: int
     copy: int
+    warpgroups: bool = False
 
     @classmethod
     def on_tensor_cores(
@@ -99,6 +108,17 @@ class Tile:
         shared = max(stages * (rows + columns) * line, staging, 4 * threads)
         return cls(
             rows, columns, warps, line // np.dtype(dtype).itemsize, stages, threads, shared, copy
+        )
+
+    @classmethod
+    def of_warpgroups(cls, rows: int, columns: int, stages: int) -> Tile:
+        """A tile of hopper_tile.cuh, of 16-bit numbers copied by 16 bytes."""
+        warps = rows // 16
+        staging = warps * 16 * (columns + 8) * 4
+        # Operands begin at a multiple of 1024 bytes.
+        shared = max(stages * (rows + columns) * 2 * HOPPER_DEPTH + 1024, staging)
+        return cls(
+            rows, columns, (warps, 1), HOPPER_DEPTH, stages, 32 * warps, shared, 16, warpgroups=True
         )
 
     @classmethod
@@ -117,15 +137,17 @@ class Tile:
     @property
     def name(self) -> str:
         """Unique among the tiles of a number type: rows x columns x depth x stages."""
-        return f"{self.rows}x{self.columns}x{self.depth}x{self.stages}"
+        name = f"{self.rows}x{self.columns}x{self.depth}x{self.stages}"
+        return f"{name} by warpgroups" if self.warpgroups else name
 
     @property
     def macros(self) -> dict[str, str | int]:
         """What product.cuh reads, apart from NUMBER."""
         return {
-            "TENSOR": int(self.tensor), "TILE_ROWS": self.rows, "TILE_COLUMNS": self.columns,
-            "ROW_WARPS": self.warps[0], "COLUMN_WARPS": self.warps[1], "TILE_DEPTH": self.depth,
-            "STAGES": self.stages, "COPY": self.copy, "SHARED": self.shared,
+            "TENSOR": self.tensor + self.warpgroups, "TILE_ROWS": self.rows,
+            "TILE_COLUMNS": self.columns, "TILE_DEPTH": self.depth, "TILE_STAGES": self.stages,
+            "TILE_ROW_WARPS": self.warps[0], "TILE_COLUMN_WARPS": self.warps[1],
+            "COPY": self.copy, "SHARED": self.shared,
         }  # fmt: skip
 
     def down(self, rows: int) -> int:
@@ -156,11 +178,15 @@ def tiles_for(device: Device, dtype: Any, copy: int) -> tuple[Tile, ...]:
     if not device.has_tensor_cores_for(dtype):
         sides = PLAIN_SIDES[1:] if number_type(dtype) == "double" else PLAIN_SIDES
         return tuple(Tile.plain(side, dtype) for side in sides)
-    tiles = (
+    number = number_type(dtype)
+    by_warpgroups = HOPPER_TILES if device.warpgroups and number != "float" and copy == 16 else ()
+    tiles = [Tile.of_warpgroups(*sizes) for sizes in by_warpgroups]
+    tiles += (
         Tile.on_tensor_cores(rows, columns, (down, across), line, stages, dtype, copy)
         for rows, columns, down, across, ways in TENSOR_TILES
         for line, stages in ways
-        if number_type(dtype) != "float" or rows * columns <= MOST_SUMS_OF_TF32
+        if number != "float" or rows * columns <= MOST_SUMS_OF_TF32
+        if copy == 16 or line == SHORT_LINE
     )
     return tuple(tile for tile in tiles if tile.shared <= device.shared)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.cuda_host.cupy_stand_in import arrays, device, errors, kernels, memory, streams
+from tests.cuda_host.cupy_stand_in import arrays, device, errors, kernels, memory, nvrtc, streams
 from tests.cuda_host.cupy_stand_in.device import Machine
 
 
@@ -49,10 +49,6 @@ def _runtime() -> types.ModuleType:
 
 
 def _cuda() -> types.ModuleType:
-    def nvrtc_version() -> tuple[int, int]:
-        version = device.machine().runtime
-        return version // 1000, version % 1000 // 10
-
     def is_available() -> bool:
         try:
             return device.device_count() > 0
@@ -69,11 +65,12 @@ def _cuda() -> types.ModuleType:
         UnownedMemory=memory.UnownedMemory,
         alloc_pinned_memory=memory.alloc_pinned_memory,
         get_current_stream=streams.get_current_stream,
+        get_elapsed_time=streams.get_elapsed_time,
         is_available=is_available,
         runtime=_runtime(),
         driver=_module("cupy.cuda.driver", CUDADriverError=errors.CUDADriverError),
         compiler=_module("cupy.cuda.compiler", CompileException=errors.CompileException),
-        nvrtc=_module("cupy.cuda.nvrtc", getVersion=nvrtc_version),
+        nvrtc=nvrtc,
         memory=_module(
             "cupy.cuda.memory",
             OutOfMemoryError=errors.OutOfMemoryError,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,8 +24,12 @@ class Machine:
         runtime: version of CUDA that CuPy is built for.
         name: of each device.
         shared: bytes of shared memory that a block can ask for.
+        cooperative: whether cooperative launches can be had.
         lazy: whether work waits in its stream until something waits for it.
         order: of threads, blocks and copies in every kernel.
+        cost: microseconds that a kernel takes, by its name and macros in words ("cublasLt" for a
+            product of the library): what events measure.
+        clock: microseconds that all kernels so far have taken.
     """
 
     count: int = 1
@@ -35,8 +40,11 @@ class Machine:
     runtime: int = 13000
     name: str = "Stand-in"
     shared: int = 227 * 1024
+    cooperative: bool = True
     lazy: bool = True
     order: Order = FORWARD
+    cost: Callable[[str], float] = lambda kernel: 1.0
+    clock: float = 0.0
     used: list[int] = field(default_factory=list)  # bytes, by device
     fault: CUDARuntimeError | None = None  # sticks, as on a device
 
@@ -46,6 +54,10 @@ class Machine:
     @property
     def architecture(self) -> int:
         return 100 * self.capability[0] + 10 * self.capability[1]
+
+    def work(self, kernel: str) -> None:
+        """Lets the time pass that a kernel takes."""
+        self.clock += self.cost(kernel)
 
     def check(self) -> None:
         """Raises if no device can be used, or one had a fault before."""
@@ -133,6 +145,7 @@ class Device:
             "MultiProcessorCount": machine().processors,
             "MaxSharedMemoryPerBlock": 48 * 1024,
             "MaxSharedMemoryPerBlockOptin": machine().shared,
+            "CooperativeLaunch": int(machine().cooperative),
             "MaxSharedMemoryPerMultiprocessor": machine().shared + 1024,
             "MaxThreadsPerBlock": 1024,
             "MaxThreadsPerMultiProcessor": 2048,

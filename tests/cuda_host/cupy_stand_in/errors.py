@@ -10,6 +10,8 @@ _MESSAGES = {
     35: ("InsufficientDriver", "CUDA driver version is insufficient for CUDA runtime version"),
     100: ("NoDevice", "no CUDA-capable device is detected"),
     101: ("InvalidDevice", "invalid device ordinal"),
+    400: ("InvalidResourceHandle", "invalid resource handle"),
+    600: ("NotReady", "device not ready"),
     700: ("IllegalAddress", "an illegal memory access was encountered"),
     900: ("StreamCaptureUnsupported", "operation not permitted when stream is capturing"),
     901: (

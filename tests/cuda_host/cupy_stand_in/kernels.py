@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import re
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +21,7 @@ from tests.cuda_host.cupy_stand_in.arrays import ndarray
 from tests.cuda_host.cupy_stand_in.device import machine
 from tests.cuda_host.cupy_stand_in.errors import CompileException, CUDADriverError
 from tests.cuda_host.cupy_stand_in.memory import add_keeping
+from tests.cuda_host.cupy_stand_in.nvrtc import CODE
 from tests.cuda_host.cupy_stand_in.streams import get_current_stream
 from tests.cuda_host.memory import extent
 from tests.cuda_host.run import KernelFault, arguments_of, call, check_shape
@@ -50,6 +55,14 @@ def _macros(options: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple((name, value or "1") for name, _, value in pairs if name not in NOT_MACROS)
 
 
+def _source_of(path: Path) -> str:
+    """What machine code of nvrtc.py was made of, on the only device that it runs on."""
+    code = path.read_bytes()
+    if not code.startswith(CODE) or machine().capability != (9, 0):
+        raise CUDADriverError("NoBinaryForGpu")
+    return code.removeprefix(CODE).decode()
+
+
 class RawModule:
     def __init__(
         self,
@@ -58,13 +71,17 @@ class RawModule:
         path: str | None = None,
         options: tuple[str, ...] = (),
         backend: str = "nvrtc",
+        enable_cooperative_groups: bool = False,
         **other: Any,
     ) -> None:
-        if code is None or path is not None or other:
-            raise NotImplementedError("the stand-in takes source text and options only")
+        if other:
+            raise NotImplementedError("the stand-in takes source text and options, or a path")
+        if path is not None:
+            code = _source_of(Path(path))
         if not isinstance(options, tuple):
             raise TypeError(f"Argument 'options' has incorrect type (got {type(options).__name__})")
         self.code, self.options, self.backend = code, options, backend
+        self.cooperative = enable_cooperative_groups
 
     def get_function(self, name: str) -> RawKernel:
         """Builds the kernel; CuPy compiles the whole text here."""
@@ -75,7 +92,8 @@ class RawModule:
         macros, text = _parts(self.code)
         kernel = Kernel(_file_of(text), name, (*_macros(self.options), *macros))
         try:
-            return RawKernel(kernel, load(kernel, machine().architecture))
+            built = load(kernel, machine().architecture)
+            return RawKernel(kernel, built, self.cooperative)
         except BuildFailed as error:
             raise CompileException(
                 str(error), self.code, name, self.options, self.backend
@@ -88,8 +106,9 @@ class RawKernel:
     const_size_bytes = 0
     max_threads_per_block = 1024
 
-    def __init__(self, kernel: Kernel, built: Built) -> None:
+    def __init__(self, kernel: Kernel, built: Built, cooperative: bool = False) -> None:
         self.name, self._kernel, self._built = kernel.name, kernel, built
+        self._cooperative = cooperative
         self.shared_size_bytes = sum(size for _, size in built.statics)
         self._max_dynamic = SHARED_WITHOUT_ASKING - self.shared_size_bytes
 
@@ -122,13 +141,31 @@ class RawKernel:
             raise CUDADriverError("InvalidValue")
         shapes = [(*map(int, shape), 1, 1)[:3] for shape in (grid, block)]
         arguments = tuple(map(_null_as_none, args))
-        launch = Launch(self._kernel, shapes[0], shapes[1], arguments, shared_mem)
+        if self._cooperative:
+            shapes[0] = self._resident(shapes[0], shapes[1], shared_mem)
+        launch = Launch(
+            self._kernel, shapes[0], shapes[1], arguments, shared_mem, self._cooperative
+        )
         check_shape(launch, self._built)
         values = arguments_of(launch, self._built)
         arrays = [argument for argument in arguments if isinstance(argument, ndarray)]
         kept = [array.data.mem for array in arrays]
-        launch = Launch(self._kernel, shapes[0], shapes[1], (), shared_mem)
+        launch = replace(launch, arguments=())
         add_keeping(get_current_stream(), kept, lambda: self._run(launch, values))
+
+    def _resident(
+        self, grid: tuple[int, ...], block: tuple[int, ...], shared: int
+    ) -> tuple[int, ...]:
+        """What CuPy makes of a cooperative launch's grid: what runs at once, with a warning."""
+        taken = self.shared_size_bytes + shared
+        of_one = min(2048 // math.prod(block), machine().shared // taken if taken else 32)
+        most = machine().processors * of_one
+        if math.prod(grid) <= most:
+            return grid
+        if grid[1:] != (1, 1):
+            raise ValueError(f"The specified grid size {grid} exceeds the limit ({most}).")
+        warnings.warn(f"The grid size will be reduced from {grid[0]} to {most}", stacklevel=3)
+        return most, 1, 1
 
     def _run(self, launch: Launch, values: list[bytes]) -> None:
         """What the stream does when it comes to this launch."""
@@ -137,6 +174,7 @@ class RawKernel:
             if address and extent(address) == -1:
                 raise KernelFault(f"{self._kernel}: the array of argument {i} was freed before")
         call(launch, self._built, values, machine().order)
+        machine().work(str(self._kernel))
 
 
 def _null_as_none(argument: Any) -> Any:

@@ -160,10 +160,10 @@ class _Mark:
     """An event's place in a stream."""
 
     def __init__(self, stream: Stream) -> None:
-        self.stream, self.done = stream, False
+        self.stream, self.done, self.time = stream, False, 0.0
 
     def __call__(self) -> None:
-        self.done = True
+        self.done, self.time = True, machine().clock
 
     def reach(self) -> None:
         """Do the stream's work up to here."""
@@ -178,6 +178,7 @@ class Event:
     ) -> None:
         machine().check()
         self._mark: _Mark | None = None
+        self._timed = not disable_timing
 
     def record(self, stream: Stream | None = None) -> None:
         (get_current_stream() if stream is None else stream).record(self)
@@ -190,6 +191,16 @@ class Event:
     @property
     def done(self) -> bool:
         return self._mark is None or self._mark.done
+
+
+def get_elapsed_time(start_event: Event, end_event: Event) -> float:
+    """Milliseconds between two events that were made for it and have happened."""
+    start, end = start_event._mark, end_event._mark
+    if not (start_event._timed and end_event._timed) or start is None or end is None:
+        raise CUDARuntimeError(400)
+    if not (start.done and end.done):
+        raise CUDARuntimeError(600)
+    return (end.time - start.time) / 1000
 
 
 class Graph:

@@ -17,7 +17,7 @@ from mlp.backends.protocol import Array, HostArray, HostRows
 from mlp_kernels.cuda import control
 
 if TYPE_CHECKING:
-    from mlp.backends.cupy import CupyBackend
+    from mlp.backends.cuda.backend import CupyBackend
 
 # Bytes of rows in a chunk: many enough that a copy runs at full speed, few enough to be pinned.
 CHUNK_BYTES = 64 * 2**20

@@ -6,11 +6,11 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mlp.backends.cupy_device import Graph
+from mlp.backends.cuda.device import Graph
 from mlp.backends.protocol import Array
 
 if TYPE_CHECKING:
-    from mlp.backends.cupy import CupyBackend
+    from mlp.backends.cuda.backend import CupyBackend
 
 # Bytes that the intermediate results of a block of rows may take, and their share of what is free.
 BLOCK_BYTES = 256 * 2**20
@@ -34,11 +34,14 @@ class Predictor:
         self._backend, self._layers, self._repeated = backend, layers, repeated
         self._recorded: tuple[tuple[int, int, int], Graph] | None = None
         self._dtype, self._compute = flat.dtype, backend.compute_dtype(flat.dtype)
-        hidden = [layer.W.shape[1] for layer in layers[:-1]]
-        # A layer reads what the one before it wrote: two buffers take turns, and one for the rows
-        # where these are not of the compute dtype.
-        self._widths = [max(hidden[i::2], default=0) for i in (0, 1)]
-        self._inputs = 0 if self._compute == self._dtype else layers[0].W.shape[0]
+        self._chains = backend.chains(layers, flat, training=False)
+        *inner, _ = runs = self._chains.runs
+        between = [layers[run.stop - 1].W.shape[1] for run in inner]
+        # A run reads what the one before it wrote: two buffers take turns, and one for the rows
+        # where these are not of the compute dtype and no chain converts them.
+        self._widths = [max(between[i::2], default=0) for i in (0, 1)]
+        converted = self._compute != self._dtype and not runs[0].is_chain
+        self._inputs = layers[0].W.shape[0] if converted else 0
         row = (sum(self._widths) + self._inputs) * self._compute.itemsize
         room = min(BLOCK_BYTES, int(SHARE_OF_BLOCKS * backend.on.free_bytes))
         self._block = max(room // max(row, 1), 1)
@@ -82,10 +85,10 @@ class Predictor:
             converted = inputs[: x.size].reshape(x.shape)
             backend.copy(x, converted)
             x = converted
-        for i, layer in enumerate(self._layers):
+        for i, run in enumerate(self._chains.runs):
             a = out
-            if i < len(self._layers) - 1:
-                width = layer.W.shape[1]
+            if run.stop < len(self._layers):
+                width = self._layers[run.stop - 1].W.shape[1]
                 a = turns[i % 2][: rows * width].reshape(rows, width)
-            backend.linear_forward(x, layer.W, layer.b, layer.activation, a, None)
+            self._chains.predict(run, x, a)
             x = a

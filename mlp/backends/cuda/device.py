@@ -10,13 +10,15 @@ import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any
 
 import numpy as np
 
-from mlp.backends.cupy_arrays import as_cupy, as_kernels_read
-from mlp.backends.cupy_setup import (
+from mlp.backends.cuda.arrays import as_cupy, as_kernels_read
+from mlp.backends.cuda.library import CublasLt
+from mlp.backends.cuda.module import load_function
+from mlp.backends.cuda.setup import (
     import_cupy,
     require_compiler,
     require_device,
@@ -24,8 +26,8 @@ from mlp.backends.cupy_setup import (
 )
 from mlp.backends.protocol import Array, HostArray
 from mlp.errors import BackendUnavailable, DeviceFault, DeviceOutOfMemory, InvalidInput
-from mlp_kernels.cuda.compile import LEAST_CAPABILITY, Kernel, options
-from mlp_kernels.cuda.launch import Launch
+from mlp_kernels.cuda.compile import LEAST_CAPABILITY, Kernel
+from mlp_kernels.cuda.launch import LibraryProduct, Work
 
 # Set to 1, every kernel is waited for, so that a fault names the one kernel that it is of.
 CHECK_VARIABLE = "MLP_CUDA_CHECK"
@@ -45,8 +47,11 @@ class CudaDevice:
         name: what the manufacturer calls it.
         capability: compute capability, like (9, 0).
         processors: multiprocessors.
+        shared_bytes: of shared memory that a block may ask for.
+        cooperative: whether all blocks of a launch can be made to run at once.
         total_bytes: of memory.
         lock: held by a thread while it queues launches that belong together.
+        library: of products, where there is one.
 
     Raises:
         BackendUnavailable: no such device, or something that it needs is missing or too old.
@@ -67,9 +72,11 @@ class CudaDevice:
             ) from error
         # Held while launches that belong together are queued or recorded: threads share the device.
         self.lock = threading.RLock()
-        self._functions: dict[Kernel, Any] = {}
+        self._functions: dict[tuple[Kernel, bool], Any] = {}
+        self._asked: dict[tuple[Kernel, bool], int] = {}  # dynamic shared memory, where it is much
         self._in_flight: dict[Kernel, None] = {}
-        self._recording: list[Launch] | None = None
+        self._recording: list[Work] | None = None
+        self.library = CublasLt(self)
         self._check = os.environ.get(CHECK_VARIABLE) == "1"
 
     def _open(self) -> None:
@@ -86,6 +93,8 @@ class CudaDevice:
         require_compiler(self.cupy)
         attributes = self._handle.attributes
         self.processors = int(attributes["MultiProcessorCount"])
+        self.shared_bytes = int(attributes["MaxSharedMemoryPerBlockOptin"])
+        self.cooperative = bool(attributes["CooperativeLaunch"])
         # Such a device reads the host's own pages, which then must not change before it has.
         self._reads_host = bool(attributes.get("PageableMemoryAccessUsesHostPageTables", 0))
         self.name = cuda.runtime.getDeviceProperties(number)["name"].decode()
@@ -172,10 +181,10 @@ class CudaDevice:
         with self._working():
             return self.cupy.cuda.Stream(non_blocking=True)
 
-    def event(self) -> Any:
-        """A mark in a stream that others can wait for."""
+    def event(self, timed: bool = False) -> Any:
+        """A mark in a stream that others can wait for; the time between two may be asked for."""
         with self._working():
-            return self.cupy.cuda.Event(disable_timing=True)
+            return self.cupy.cuda.Event(disable_timing=not timed)
 
     def record(self, event: Any, stream: Any = None) -> None:
         """Sets the mark behind all that is queued on a stream; ours by default."""
@@ -192,9 +201,19 @@ class CudaDevice:
         with self._working():
             event.synchronize()
 
+    def seconds_between(self, start: Any, end: Any) -> float:
+        """Of the device's time, between two timed marks; waits for the second."""
+        self.wait_on_host(end)
+        with self._working():
+            return float(self.cupy.cuda.get_elapsed_time(start, end)) / 1000
+
+    def current(self) -> AbstractContextManager[None]:
+        """A context in which the device and its stream are the current ones."""
+        return self._working()
+
     # --- kernels --------------------------------------------------------------------------------
 
-    def submit(self, launch: Launch) -> None:
+    def submit(self, launch: Work) -> None:
         """Queues a launch, or notes it where launches are being recorded."""
         with self.lock:
             function = self._function(launch)
@@ -206,10 +225,30 @@ class CudaDevice:
                 if self._check:
                     self._wait()
 
+    @property
+    def recording(self) -> bool:
+        """Whether launches are noted now, and not queued."""
+        return self._recording is not None
+
+    @property
+    def checked(self) -> bool:
+        """Whether every kernel is waited for."""
+        return self._check
+
     @contextmanager
-    def recorded(self) -> Iterator[list[Launch]]:
+    def not_recorded(self) -> Iterator[None]:
+        """Launches in this context are queued, also where others are being recorded."""
+        with self.lock:
+            outer, self._recording = self._recording, None
+            try:
+                yield
+            finally:
+                self._recording = outer
+
+    @contextmanager
+    def recorded(self) -> Iterator[list[Work]]:
         """Launches in this context are noted in its value and not queued."""
-        launches: list[Launch] = []
+        launches: list[Work] = []
         with self.lock:
             outer, self._recording = self._recording, launches
             try:
@@ -217,7 +256,7 @@ class CudaDevice:
             finally:
                 self._recording = outer
 
-    def graph(self, launches: Sequence[Launch]) -> Graph:
+    def graph(self, launches: Sequence[Work]) -> Graph:
         """The launches as one CUDA graph; in checked mode, as they are."""
         functions = [self._function(launch) for launch in launches]
         if self._check:
@@ -255,27 +294,32 @@ class CudaDevice:
         self.stream.synchronize()
         self._in_flight.clear()
 
-    def _queue(self, function: Any, launch: Launch) -> None:
+    def _queue(self, function: Any, launch: Work) -> None:
         self._in_flight[launch.kernel] = None
+        if isinstance(launch, LibraryProduct):
+            function(self.cupy.cuda.get_current_stream().ptr)
+            return
         arguments = tuple(np.uintp(0) if a is None else a for a in launch.arguments)
         function(launch.grid, launch.block, arguments, shared_mem=launch.shared)
 
-    def _function(self, launch: Launch) -> Any:
+    def _function(self, launch: Work) -> Any:
         """The compiled kernel of a launch; CuPy keeps it on disk for the next process."""
-        kernel = launch.kernel
-        function = self._functions.get(kernel)
+        if isinstance(launch, LibraryProduct):
+            return self.library.prepared(launch)
+        key = launch.kernel, launch.cooperative
+        function = self._functions.get(key)
         if function is None:
             with self._working():
-                function = self._compiled(kernel)
-                if launch.shared > SHARED_WITHOUT_ASKING:
-                    function.max_dynamic_shared_size_bytes = launch.shared
-            self._functions[kernel] = function
+                function = self._functions[key] = self._compiled(*key)
+        if launch.shared > self._asked.get(key, SHARED_WITHOUT_ASKING):
+            with self._working():
+                function.max_dynamic_shared_size_bytes = launch.shared
+            self._asked[key] = launch.shared
         return function
 
-    def _compiled(self, kernel: Kernel) -> Any:
+    def _compiled(self, kernel: Kernel, cooperative: bool) -> Any:
         try:
-            module = self.cupy.RawModule(code=kernel.source, options=options())
-            return module.get_function(kernel.name)
+            return load_function(self.cupy, kernel, cooperative)
         except self.cupy.cuda.compiler.CompileException as error:
             major, minor = self.capability
             raise DeviceFault(
@@ -338,7 +382,7 @@ class Graph:
         captured: the CUDA graph, or None to run the launches one by one.
     """
 
-    def __init__(self, device: CudaDevice, launches: Sequence[Launch], captured: Any) -> None:
+    def __init__(self, device: CudaDevice, launches: Sequence[Work], captured: Any) -> None:
         self._device, self._launches, self._captured = device, [*launches], captured
         self._kernels = dict.fromkeys(launch.kernel for launch in launches)
 

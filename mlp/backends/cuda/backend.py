@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from mlp.backends.cupy_capture import CapturedSteps
-from mlp.backends.cupy_device import CudaDevice
-from mlp.backends.cupy_predict import Predictor
-from mlp.backends.cupy_rules import Rules
-from mlp.backends.cupy_stream import RowStream
+from mlp.backends.cuda.capture import CapturedSteps
+from mlp.backends.cuda.choices import Choices
+from mlp.backends.cuda.device import CudaDevice
+from mlp.backends.cuda.narrow import Chains
+from mlp.backends.cuda.predict import Predictor
+from mlp.backends.cuda.products import Products
+from mlp.backends.cuda.rules import Rules
+from mlp.backends.cuda.stream import RowStream
 from mlp.backends.protocol import Array, Dropout, HostArray, HostRows, Run
 from mlp.errors import BackendUnavailable, InvalidInput
 from mlp.random import dropout_threshold
@@ -28,10 +32,14 @@ from mlp_kernels.cuda import (
     products,
     shuffle,
     softmax,
+    tiles,
 )
 from mlp_kernels.cuda.compile import TENSOR_CORES
-from mlp_kernels.cuda.launch import Launch
+from mlp_kernels.cuda.launch import Launch, Work
 
+# Set to 1, tiles of warpgroups are taken where they fit. Until they have run on a device they are
+# not taken by themselves.
+WARPGROUPS_VARIABLE = "MLP_CUDA_WARPGROUPS"
 # How much of what is free the training rows may take: batches and evaluation need the rest.
 SHARE_OF_ROWS = 0.7
 SMALL_SHARE = 0.01  # of all memory
@@ -98,6 +106,10 @@ class CupyBackend(Rules):
 
     name = "cuda"
     threads = 1  # of the processor
+    # Small networks' steps by "graph" or many in one launch, "persistent"; None: what is faster.
+    tiny_steps: str | None = None
+    # Whether runs of narrow layers are one kernel forward, and one back, where that is possible.
+    fused_chain = True
 
     def __init__(self, number: int = 0, precision: str = "float32") -> None:
         self.on = CudaDevice(number)
@@ -110,13 +122,21 @@ class CupyBackend(Rules):
                 f"{capability}; use precision 'float32'"
             )
         self._compute = COMPUTE.get(precision)
-        self._tiles = products.Device(
-            self.on.capability, self.on.processors, tf32=precision == "tf32"
+        self._tiles = tiles.Device(
+            self.on.capability,
+            self.on.processors,
+            tf32=precision == "tf32",
+            shared=self.on.shared_bytes,
+            warpgroups=_wants_warpgroups(number, self.on.capability),
         )
         self._room = DeviceRoom(self.on)
+        self.choices = Choices(self.on, ("warpgroups",) if self._tiles.warpgroups else ())
+        self.products = Products(
+            self.on, self._tiles, self._room, lambda: DeviceRoom(self.on), self.choices
+        )
         self._keys: Array | None = None
 
-    def _run(self, *launches: Launch) -> None:
+    def _run(self, *launches: Work) -> None:
         for launch in launches:
             self.on.submit(launch)
 
@@ -207,11 +227,11 @@ class CupyBackend(Rules):
     ) -> None:
         drop = _numbers(dropout)
         if activation != "softmax":
-            self._run(products.linear_forward(self._tiles, x, W, b, activation, a, saved, drop))
+            self._run(*self.products.linear_forward(x, W, b, activation, a, saved, drop))
             return
-        z = products.linear_forward(self._tiles, x, W, b, "identity", a, None)
+        z = self.products.linear_forward(x, W, b, "identity", a, None)
         apart = None if saved is a else saved
-        self._run(z, softmax.softmax_rows(a, a, apart, drop))
+        self._run(*z, softmax.softmax_rows(a, a, apart, drop))
 
     @_explained
     def linear_delta(
@@ -226,24 +246,18 @@ class CupyBackend(Rules):
     ) -> None:
         drop = _numbers(dropout)
         if activation != "softmax":
-            self._run(
-                products.linear_delta(
-                    self._tiles, self._room, delta, W, saved, activation, out, db_prev, drop
-                )
-            )
+            self._run(*self.products.linear_delta(delta, W, saved, activation, out, db_prev, drop))
             return
         # Softmax mixes the outputs of a row, so its derivative is a pass of its own.
         self._run(
-            products.linear_delta(
-                self._tiles, self._room, delta, W, saved, "identity", out, db_prev
-            ),
+            *self.products.linear_delta(delta, W, saved, "identity", out, db_prev),
             softmax.softmax_delta(out, saved, out, drop),
             columns.column_sums(out, db_prev, self._room),
         )
 
     @_explained
     def linear_grads(self, x: Array, delta: Array, dW: Array, db: Array | None) -> None:
-        self._run(products.linear_grads(self._tiles, self._room, x, delta, dW))
+        self._run(*self.products.linear_grads(x, delta, dW))
         if db is not None:
             self._run(columns.column_sums(delta, db, self._room))
 
@@ -366,6 +380,10 @@ class CupyBackend(Rules):
             control.begin_step(counters, rates, scalars, order, index, batch_size, self._room)
         )
 
+    def chains(self, layers: Sequence[Any], flat: Array, *, training: bool) -> Chains:
+        """The runs of narrow layers of a network, see `mlp.backends.cuda.narrow`."""
+        return Chains(self, self._tiles, self._room, layers, flat, training)
+
     def predictor(
         self, layers: Sequence[Any], flat: Array, repeated: bool = False
     ) -> Callable[[Array, Array], None]:
@@ -380,6 +398,17 @@ class CupyBackend(Rules):
 
     def synchronize(self) -> None:
         self.on.synchronize()
+
+
+def _wants_warpgroups(number: int, capability: tuple[int, int]) -> bool:
+    """Whether the environment asks for tiles of warpgroups; raises BackendUnavailable."""
+    wanted = os.environ.get(WARPGROUPS_VARIABLE) == "1"
+    if wanted and capability != (9, 0):
+        raise BackendUnavailable(
+            f"{WARPGROUPS_VARIABLE}=1 needs compute capability 9.0, and device {number} has "
+            f"{capability[0]}.{capability[1]}; unset it"
+        )
+    return wanted
 
 
 def _numbers(dropout: Dropout | None) -> products.DropoutNumbers | None:

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlp.backends.cupy_device import Graph
+from mlp.backends.cuda.device import Graph
+from mlp.backends.cuda.tiny import chosen_tiny_steps
 from mlp.random import Doubles
 from mlp_kernels.cuda import convert
-from mlp_kernels.cuda.launch import Launch
+from mlp_kernels.cuda.launch import Work
 
 if TYPE_CHECKING:
-    from mlp.backends.cupy import CupyBackend
+    from mlp.backends.cuda.backend import CupyBackend
 
 # Steps in the larger of the two graphs of full batches: small steps are shorter than a launch.
 STEPS_OF_A_GRAPH = 16
@@ -22,7 +23,8 @@ class CapturedSteps:
     """Does what the steps' own `run` does, recorded: gather, forward, loss, backward, update.
 
     Whatever changes from step to step is in device memory, so a recording stays valid. There is one
-    of a full batch, one of several, and one of a last batch that is not full.
+    of a full batch, one of several, and one of a last batch that is not full; or none, where the
+    network is small and many steps in one launch are faster (`mlp.backends.cuda.tiny`).
 
     Args:
         backend: whose device records.
@@ -32,25 +34,32 @@ class CapturedSteps:
     def __init__(self, backend: CupyBackend, steps: Any) -> None:
         self._backend, self._steps = backend, steps
         self._graphs: dict[tuple[str, int], Graph] = {}
-        self._launches: dict[str, list[Launch]] = {}
+        self._launches: dict[str, list[Work]] = {}
         rest = steps.last.index.size
         self._full_batches = steps.batches - (rest < steps.batch_size)
-        # Recorded here, so that kernels are compiled and room is made before the first step.
-        for which in {"full"} | ({"last"} if self._full_batches < steps.batches else set()):
-            self._launches[which] = self._record(getattr(steps, which))
+        self._tiny = chosen_tiny_steps(backend, steps, self._run_full)
+        if self._tiny is None:
+            # Recorded here, so that kernels are compiled and room is made before the first step.
+            for which in {"full"} | ({"last"} if self._full_batches < steps.batches else set()):
+                self._recorded(which)
 
     def __call__(self, start: int, stop: int) -> None:
         if self._steps.stream is not None:
             self._run_streamed(start, stop)
             return
-        full = max(min(stop, self._full_batches) - start, 0)
-        many, single = divmod(full, STEPS_OF_A_GRAPH)
+        if self._tiny is not None:
+            self._tiny(stop - start)
+            return
+        self._run_full(max(min(stop, self._full_batches) - start, 0))
+        if stop > start and stop > self._full_batches:
+            self._graph("last", 1)()
+
+    def _run_full(self, count: int) -> None:
+        many, single = divmod(count, STEPS_OF_A_GRAPH)
         for _ in range(many):
             self._graph("full", STEPS_OF_A_GRAPH)()
         for _ in range(single):
             self._graph("full", 1)()
-        if stop > start and stop > self._full_batches:
-            self._graph("last", 1)()
 
     def _run_streamed(self, start: int, stop: int) -> None:
         """One step at a time, each when its rows are on their way."""
@@ -71,11 +80,25 @@ class CapturedSteps:
     def _graph(self, which: str, count: int) -> Graph:
         graph = self._graphs.get((which, count))
         if graph is None:
-            launches = self._launches[which] * count
+            launches = self._recorded(which) * count
             graph = self._graphs[which, count] = self._backend.on.graph(launches)
         return graph
 
-    def _record(self, batch: Any) -> list[Launch]:
-        with self._backend.on.recorded() as launches:
-            self._steps.compute_gradients(batch)
-        return [*launches, *self._backend.fused_update(self._steps)]
+    def _recorded(self, which: str) -> list[Work]:
+        """The launches of a full batch or the last one, noted when they are first asked for."""
+        if which not in self._launches:
+            self._launches[which] = self._record(getattr(self._steps, which))
+        return self._launches[which]
+
+    def _record(self, batch: Any) -> list[Work]:
+        steps, backend = self._steps, self._backend
+        chains = backend.chains(steps.layers, steps.flat.parameters, training=True)
+        with backend.on.recorded() as launches:
+            if chains.any:
+                steps.gather(batch)
+                chains.forward(batch.tape)
+                steps.compute_output_delta(batch)
+                chains.backward(batch.tape, steps.flat.gradients)
+            else:
+                steps.compute_gradients(batch)
+        return [*launches, *backend.fused_update(steps)]
