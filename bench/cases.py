@@ -20,7 +20,8 @@ class Case:
         batch: rows of a training step, or of one call that predicts.
         epochs: passes over the rows in one lap; a measurement is one lap or more.
         data: "teacher" (made) or "digits" (real), see `bench.data`.
-        precision: "float32", or "bfloat16" products with float32 weights.
+        precision: "float32"; or products of operands rounded to "tf32" or "bfloat16", with float32
+            weights and sums.
         learning_rate: of Adam.
     """
 
@@ -31,7 +32,7 @@ class Case:
     batch: int
     epochs: int = 1
     data: Literal["teacher", "digits"] = "teacher"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
@@ -45,6 +46,11 @@ class Case:
     @property
     def loss(self) -> str:
         return "binary_cross_entropy" if self.binary else "cross_entropy"
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch, or calls that predict all rows."""
+        return self.rows // self.batch
 
     @property
     def flops_per_row(self) -> int:
@@ -62,14 +68,15 @@ class Case:
     def title(self) -> str:
         """As in "digits: 64-32-10, batch 32, 1,792 rows, 20 epochs"."""
         shape = "-".join(map(str, self.widths))
+        precision = "" if self.precision == "float32" else f", {self.precision}"
         if self.kind == "predict":
             calls = "one row a call" if self.batch == 1 else f"{self.batch:,} rows a call"
-            return f"{self.name}: {shape}, prediction, {calls}"
-        precision = "" if self.precision == "float32" else f", {self.precision}"
+            return f"{self.name}: {shape}, prediction, {calls}{precision}"
         rate = "" if self.learning_rate == 1e-3 else f", learning rate {self.learning_rate:g}"
+        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         return (
             f"{self.name}: {shape}, batch {self.batch:,}, {self.rows:,} rows, "
-            f"{self.epochs} epochs{rate}{precision}"
+            f"{epochs}{rate}{precision}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -95,7 +102,40 @@ _PREDICTION = (
     Case("predict-1e6", "predict", (64, 128, 64, 10), rows=1_000_000, batch=1_000_000),
 )
 # fmt: on
-_IN_BFLOAT16 = tuple(
-    replace(case, name=f"{case.name}-bf16", precision="bfloat16") for case in _TRAINING
+SUFFIXES = {"float32": "", "tf32": "-tf32", "bfloat16": "-bf16"}
+
+
+def _in(precision: str, cases: tuple[Case, ...]) -> tuple[Case, ...]:
+    name = SUFFIXES[precision]
+    return tuple(
+        replace(case, name=f"{case.name}{name}", precision=precision)  # type: ignore[arg-type]
+        for case in cases
+    )
+
+
+def _named(*cases: Case) -> dict[str, Case]:
+    return {case.name: case for case in cases}
+
+
+CASES = _named(*_TRAINING, *_in("bfloat16", _TRAINING), *_PREDICTION)
+
+# Of a GPU alone. Their rows take 128 MiB, more than the level-2 cache of any GPU yet. Adam's rate
+# falls with the width, as for `large`: else the first steps are a burst of loss.
+# fmt: off
+_GPU_TRAINING = (
+    *_TRAINING,
+    Case("narrow", "train", (64, 64, 64, 64, 64, 1), rows=2**19, batch=2**17, epochs=10),
+    Case("mid", "train", (1024, *[1024] * 4, 10), rows=2**15, batch=8192, epochs=5,
+         learning_rate=1e-4),
+    Case("huge", "train", (1024, *[8192] * 4, 10), rows=2**15, batch=8192, learning_rate=1e-5),
 )
-CASES = {case.name: case for case in (*_TRAINING, *_IN_BFLOAT16, *_PREDICTION)}
+_GPU_PREDICTION = (
+    *_PREDICTION,
+    *(Case(f"predict-{case.name}", "predict", case.widths, case.rows, case.batch)
+      for case in _GPU_TRAINING[-3:]),
+)
+# fmt: on
+GPU_CASES = _named(
+    *(case for precision in SUFFIXES for case in _in(precision, _GPU_TRAINING)),
+    *(case for precision in SUFFIXES for case in _in(precision, _GPU_PREDICTION)),
+)

@@ -11,10 +11,20 @@ from typing import TypeVar
 
 import click
 
-from bench.cases import CASES
+from bench.cases import CASES, GPU_CASES
 from bench.entrant import Settings
-from bench.machine import describe_machine, describe_source, slug, usable_cores, versions
-from bench.peers import PEERS
+from bench.gpu import describe, measure
+from bench.kernels import KERNELS
+from bench.machine import (
+    describe_machine,
+    describe_source,
+    slug,
+    slug_of_gpu,
+    usable_cores,
+    versions,
+)
+from bench.peers import GPU_PEERS, PEERS
+from bench.process import PeerFailed
 from bench.progress import progress
 from bench.record import Record, UnreadableRecord, read_record
 from bench.run import measure_peaks, run_cases
@@ -68,7 +78,48 @@ def cpu(
         for result in run_cases(chosen_cases, chosen_peers, settings, shown):
             record = replace(record, cases=[*record.cases, result])
             record.write(path)  # after each case, so that an interrupt loses only the one it hits
-    print_tables(record)
+    print_tables(record, path)
+    click.echo(f"saved in {path}; {save_picture(record, path.with_suffix('.png'))}")
+
+
+@cli.command()
+@click.option("--cases", help="Names, divided by commas; an unknown one lists them. [default: all]")
+@click.option("--peers", help=f"Names, divided by commas. [default: all: {','.join(GPU_PEERS)}]")
+@click.option("--only", type=click.Choice(["cases", "kernels"]),
+              help="Networks beside the peers, or operations alone. [default: both]")  # fmt: skip
+@click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True,
+              help="Measurements of each peer in each case.")  # fmt: skip
+@click.option("--seconds", type=click.FloatRange(min=0), default=1.0, show_default=True,
+              help="Least length of a measurement.")  # fmt: skip
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False),
+              help="JSON file, replaced if there; the picture goes beside it. "
+              "[default: bench/results/GPU-DATE-gpu.json]")  # fmt: skip
+def gpu(
+    cases: str | None,
+    peers: str | None,
+    only: str | None,
+    repeats: int,
+    seconds: float,
+    output: Path | None,
+) -> None:
+    """Measure on the first GPU; all cases take some hours."""
+    chosen_cases, chosen_peers = pick("case", cases, GPU_CASES), pick("peer", peers, GPU_PEERS)
+    settings = Settings(usable_cores(), repeats, seconds)
+    try:
+        found = describe(settings)
+    except PeerFailed as error:
+        raise click.ClickException(f"there is no GPU to measure on: {error}") from error
+    beside = latest_cpu_record(RESULTS)
+    record = replace(new_record(settings), gpu=found, beside=beside.name if beside else None)
+    path = output or free_path(RESULTS / f"{slug_of_gpu(found)}-{record.date[:10]}-gpu.json")
+    if only == "kernels":
+        chosen_cases = []
+    with progress() as shown:
+        kernels = [] if only == "cases" else KERNELS
+        for longer in measure(record, chosen_cases, chosen_peers, kernels, settings, shown):
+            record = longer
+            record.write(path)  # after each, so that an interrupt loses only the one it hits
+    print_tables(record, path)
     click.echo(f"saved in {path}; {save_picture(record, path.with_suffix('.png'))}")
 
 
@@ -83,9 +134,9 @@ def show(file: Path, markdown: bool, picture: Path | None) -> None:
 
     record = read_record(file)
     if markdown:
-        click.echo(to_markdown(record))
+        click.echo(to_markdown(record, record_beside(record, file)))
     else:
-        print_tables(record)
+        print_tables(record, file)
     if picture is not None:
         click.echo(save_picture(record, picture), err=True)
 
@@ -124,12 +175,26 @@ def free_path(path: Path) -> Path:
     return free
 
 
-def print_tables(record: Record) -> None:
+def print_tables(record: Record, path: Path) -> None:
     from rich.console import Console
 
     from bench.tables import print_record
 
-    print_record(record, Console())
+    print_record(record, Console(), record_beside(record, path))
+
+
+def latest_cpu_record(folder: Path) -> Path | None:
+    """The newest record of a processor in a folder, or None."""
+    dates = {path: read_record(path).date for path in sorted(folder.glob("*-cpu*.json"))}
+    return max(dates, key=dates.__getitem__) if dates else None
+
+
+def record_beside(record: Record, path: Path) -> Record | None:
+    """The record of a processor that a GPU's record at `path` names, or None if it names none."""
+    if record.beside is None:
+        return None
+    beside = path.parent / record.beside
+    return read_record(beside if beside.exists() else RESULTS / record.beside)
 
 
 def save_picture(record: Record, path: Path) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.cases import Case
+from bench.floors import Floor
 from bench.peers import OURS
 from bench.record import CaseResult, PeerResult
 
@@ -63,6 +64,8 @@ class Row:
         loss: median at the end of a measurement.
         others: cores that other processes used during its measurements, the median.
         remark: why the peer is absent, or why its row is void.
+        device_rate: as rate, by the GPU's own clock.
+        over_floor: its time over the least that there can be, on a GPU.
     """
 
     peer: str
@@ -75,6 +78,8 @@ class Row:
     loss: float | None = None
     others: float | None = None
     remark: str | None = None
+    device_rate: float | None = None
+    over_floor: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,8 @@ class Comparison:
     """A case as the tables show it.
 
     Attributes:
+        gpu: whether on a GPU.
+        floor: there, if the ceilings are known.
         best: the fastest of the others that counts, or None.
         ratio: ours over the best; None where ours or all others are absent or void.
     """
@@ -90,6 +97,8 @@ class Comparison:
     rows: list[Row]
     best: str | None
     ratio: Spread | None
+    gpu: bool = False
+    floor: Floor | None = None
 
     def row(self, peer: str) -> Row | None:
         return next((row for row in self.rows if row.peer == peer), None)
@@ -130,9 +139,15 @@ def _row(
     start = None
     if peer.import_s is not None and peer.first_step_s is not None:
         start = peer.import_s + peer.first_step_s
-    known = [cores for cores in peer.others if cores is not None]
-    others = statistics.median(known) if known else None
+    others = _median(peer.others)
     return Row(
         name, rate, gflops, gflops / peak if peak else None, ratio,
         peer.memory_mib, start, statistics.median(peer.losses), others, void,
+        _median(peer.device_rates),
     )  # fmt: skip
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    """Of those that are known."""
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None

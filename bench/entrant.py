@@ -39,19 +39,19 @@ class Entrant:
         self.peer, self.settings = peer, settings
         self.request = {
             "module": peer.module, "case": case.to_json(), "problem": str(problem),
-            "threads": settings.threads,
+            "threads": settings.threads, "device": peer.device,
         }  # fmt: skip
         self.result = PeerResult()
         self.worker: Worker | None = None
 
     def start(self) -> None:
         """Ready for its first measurement, all code compiled."""
-        self.worker = Worker(self.settings.threads)
+        self.worker = Worker(self.settings.threads, self.peer.device)
         self._ask("start", **self.request)
         if self.worker and self.peer.keeps_compiled:
             # The first start filled the cache; the start that counts finds it full.
             self.worker.close()
-            self.worker = Worker(self.settings.threads)
+            self.worker = Worker(self.settings.threads, self.peer.device)
             self._ask("start", **self.request)
 
     def measure(self) -> None:
@@ -83,6 +83,7 @@ class Entrant:
             so_far = self.result
             reply = {
                 "rates": (*so_far.rates, reply["rate"]),
+                "device_rates": (*so_far.device_rates, reply["device_rate"]),
                 "losses": (*so_far.losses, reply["loss"]),
                 "others": (*so_far.others, reply["others"]),
             }

@@ -15,8 +15,10 @@ FASTER, SLOWER, LINE, TEXT = "#4269d0", "#e07b54", "#bbbbbb", "#444444"
 MARKS = {
     "torch-eager": ("o", "#ff725c"),
     "torch-compile": ("s", "#a463f2"),
+    "torch-graph": ("P", "#ff8ab7"),
     "jax": ("D", "#3ca951"),
     "sklearn": ("^", "#efb118"),
+    "cupy-loop": ("X", "#97bbf5"),
 }
 OTHER = ("v", "#9c9c9c")
 BAR_HEIGHT = 0.5
@@ -42,10 +44,10 @@ def draw(record: Record) -> bytes | None:
     figure.suptitle(
         "Speed beside the fastest other library (bar: ours, marks: the others)", fontsize=11
     )
-    axes.set_xlabel(
-        f"{record.machine['cpu']}, threads: {record.settings['threads']}, {record.date[:10]}",
-        color=TEXT,
-    )
+    on = f"{record.machine['cpu']}, threads: {record.settings['threads']}"
+    if record.gpu is not None:
+        on = record.gpu["name"]
+    axes.set_xlabel(f"{on}, {record.date[:10]}", color=TEXT)
     png = io.BytesIO()
     # Without matplotlib's version in the file, equal records give equal pictures.
     figure.savefig(png, format="png", dpi=150, metadata={"Software": None})

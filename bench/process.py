@@ -21,13 +21,19 @@ class PeerFailed(Exception):
     """A worker that has no answer, and why, in one line."""
 
 
-def environment(threads: int) -> dict[str, str]:
-    """Of a worker: what this process can import, so many threads, and no GPU."""
+def environment(threads: int, device: str = "cpu") -> dict[str, str]:
+    """Of a worker: what this process can import, so many threads, and no GPU but for "cuda"."""
     variables = dict(os.environ)
     variables["PYTHONPATH"] = os.pathsep.join([str(ROOT), *(path for path in sys.path if path)])
     for library in THREADS:
         variables[f"{library}_NUM_THREADS"] = str(threads)
-    variables |= {"NPROC": str(threads), "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    # By its name, so that JAX says what is missing, and does not take the other one.
+    variables |= {"NPROC": str(threads), "JAX_PLATFORMS": device}
+    if device == "cpu":
+        variables["CUDA_VISIBLE_DEVICES"] = ""
+    else:
+        # Peers share the GPU's memory: JAX must not take three quarters of it beforehand.
+        variables["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     if threads == 1:
         flags = f"{variables.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false"
         variables["XLA_FLAGS"] = flags.strip()
@@ -37,14 +43,14 @@ def environment(threads: int) -> dict[str, str]:
 class Worker:
     """A process that runs `bench.worker`; between two requests it sleeps on its stdin."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, device: str = "cpu") -> None:
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
         # A session of its own: an interrupt at the terminal reaches this process alone, and what
         # the worker starts - compilers - ends with it.
         self.process = subprocess.Popen(
             [sys.executable, "-m", "bench.worker", str(threads)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True,
-            env=environment(threads), start_new_session=True,
+            env=environment(threads, device), start_new_session=True,
         )  # fmt: skip
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cases import Case
+from bench.kernels import KernelCase
 from mlp.model_file import write_atomically
 
 FORMAT = 1
@@ -24,6 +25,7 @@ class PeerResult:
 
     Attributes:
         rates: rows per second, one per repeat.
+        device_rates: the same by the GPU's own clock; None where there is none.
         losses: at the end of each repeat, see `bench.reference`.
         others: cores that other processes used meanwhile, one per repeat.
         memory_mib: peak memory of its process.
@@ -38,6 +40,7 @@ class PeerResult:
     import_s: float | None = None
     first_step_s: float | None = None
     absent: str | None = None
+    device_rates: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,22 @@ class CaseResult:
 
     case: Case
     peers: dict[str, PeerResult]
+
+
+@dataclass(frozen=True)
+class KernelResult:
+    """One operation alone, measured in turn with the library.
+
+    Attributes:
+        times: contender -> seconds of one launch, one per repeat.
+        absent: contender -> why it was not measured.
+        sets: of arrays that took turns; see `bench.kernel_runs`.
+    """
+
+    case: KernelCase
+    times: dict[str, tuple[float, ...]]
+    absent: dict[str, str]
+    sets: int
 
 
 @dataclass(frozen=True)
@@ -58,6 +77,10 @@ class Record:
         settings: threads, repeats, seconds.
         peaks: precision -> library -> GFLOP/s of its large matrix product.
         cases: in the order in which they were measured.
+        gpu: of a run on a GPU, see `bench.machine.describe_gpu`.
+        copies: library -> GB/s of its large copy on the GPU.
+        kernels: operations alone, on a GPU.
+        beside: name of the record, in the same folder, whose CPU rows are shown beside these.
     """
 
     date: str
@@ -67,13 +90,18 @@ class Record:
     settings: dict[str, Any]
     peaks: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     cases: list[CaseResult] = field(default_factory=list)
+    gpu: dict[str, Any] | None = None
+    copies: Mapping[str, float] = field(default_factory=dict)
+    kernels: list[KernelResult] = field(default_factory=list)
+    beside: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT, **asdict(self)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Record:
-        fields = {name: value for name, value in data.items() if name not in ("format", "cases")}
+        apart = ("format", "cases", "kernels")
+        fields = {name: value for name, value in data.items() if name not in apart}
         cases = [
             CaseResult(
                 Case.from_json(entry["case"]),
@@ -81,7 +109,8 @@ class Record:
             )
             for entry in data["cases"]
         ]
-        return cls(**fields, cases=cases)
+        kernels = [_kernel_result(entry) for entry in data.get("kernels", [])]
+        return cls(**fields, cases=cases, kernels=kernels)
 
     def write(self, path: Path) -> None:
         """Writes the file whole or not at all; raises OSError where it cannot be written."""
@@ -92,7 +121,13 @@ class Record:
 
 def _peer_result(data: dict[str, Any]) -> PeerResult:
     repeats = {name: tuple(data[name]) for name in ("rates", "losses", "others")}
+    repeats["device_rates"] = tuple(data.get("device_rates", ()))
     return PeerResult(**{**data, **repeats})
+
+
+def _kernel_result(data: dict[str, Any]) -> KernelResult:
+    times = {name: tuple(seconds) for name, seconds in data["times"].items()}
+    return KernelResult(KernelCase(**data["case"]), times, data["absent"], data["sets"])
 
 
 def read_record(path: Path) -> Record:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from bench.cases import Case
 from bench.data import make_problem
@@ -53,21 +54,28 @@ def measure_case(
 
 
 def measure_peaks(
-    precisions: Iterable[str], settings: Settings, progress: Progress
+    precisions: Iterable[str], settings: Settings, progress: Progress, device: str = "cpu"
 ) -> Mapping[str, Mapping[str, float]]:
     """Precision -> library -> GFLOP/s of its matrix product, of the libraries that are here."""
     peaks: dict[str, dict[str, float]] = {}
+    seconds = min(PEAK_SECONDS, settings.seconds)
     for precision in precisions:
         peaks[precision] = {}
-        for library in PRODUCTS[precision]:
+        for library in PRODUCTS[device][precision]:
             progress.now(f"{library}'s {precision} matrix product")
-            with Worker(settings.threads) as worker:
-                try:
-                    reply = worker.ask(
-                        "product", library=library, precision=precision,
-                        threads=settings.threads, seconds=min(PEAK_SECONDS, settings.seconds),
-                    )  # fmt: skip
-                except PeerFailed:
-                    continue  # that the library is missing is said in its rows
+            reply = ask_once(
+                settings, device, "product", library=library, precision=precision,
+                threads=settings.threads, seconds=seconds, device=device,
+            )  # fmt: skip
+            if reply is not None:  # that the library is missing is said in its rows
                 peaks[precision][library] = reply["gflops"]
     return peaks
+
+
+def ask_once(settings: Settings, place: str, do: str, **request: Any) -> dict[str, Any] | None:
+    """The reply of a worker that was started for it, or None if it has none."""
+    with Worker(settings.threads, place) as worker:
+        try:
+            return worker.ask(do, **request)
+        except PeerFailed:
+            return None

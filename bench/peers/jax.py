@@ -1,7 +1,7 @@
 """JAX with optax: an epoch is one jitted `lax.scan`, its buffers donated, its rows on the device.
 
-The order of the rows comes from NumPy: `jax.random.permutation` sorts, which on a CPU took as long
-as all the rest of an epoch of a small network.
+On a CPU the order of the rows comes from NumPy: `jax.random.permutation` sorts, which took as long
+as all the rest of an epoch of a small network. On a GPU the order is made there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,16 @@ import optax
 from bench.cases import Case
 from bench.data import Array, Problem
 
-BLOCK_ROWS = 8000  # the fastest of 1000, 8000, 50000 and 1e6 on 64-128-64-10
+BLOCK_ROWS = 8000  # on a CPU, the fastest of 1000, 8000, 50000 and 1e6 on 64-128-64-10
+
+# precision -> how a GPU multiplies float32, and the type of what products read
+PRODUCTS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "highest"}
+OPERANDS = {"float32": jnp.float32, "tf32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def choose_products(case: Case, device: str) -> None:
+    if device != "cpu":
+        jax.config.update("jax_default_matmul_precision", PRODUCTS[case.precision])
 
 
 def on_device(problem: Problem) -> list[tuple[Any, Any]]:
@@ -29,23 +38,27 @@ def on_device(problem: Problem) -> list[tuple[Any, Any]]:
     ]
 
 
-def logits(layers: list[tuple[Any, Any]], x: Any) -> Any:
+def logits(layers: list[tuple[Any, Any]], x: Any, dtype: Any = jnp.float32) -> Any:
+    """Layers compute in `dtype`; the last one's results are float32."""
+    x = x.astype(dtype)
     for W, b in layers[:-1]:
-        x = jax.nn.relu(x @ W + b)
+        x = jax.nn.relu(x @ W.astype(dtype) + b.astype(dtype))
     W, b = layers[-1]
-    return x @ W + b
+    return jnp.matmul(x, W.astype(dtype), preferred_element_type=jnp.float32) + b
 
 
 class Training:
     """Parameters and optimizer state go round in the scan's carry; each step gathers its rows."""
 
-    def __init__(self, case: Case, problem: Problem, threads: int) -> None:
-        self.case, self.problem = case, problem
+    def __init__(self, case: Case, problem: Problem, threads: int, device: str = "cpu") -> None:
+        choose_products(case, device)
+        self.case, self.problem, self.device = case, problem, device
         self.X = jnp.asarray(problem.X)
         label = problem.y.astype(np.float32)[:, None] if case.binary else problem.y
         self.y = jnp.asarray(label)
         self.optimizer = optax.adam(case.learning_rate)
-        self.rng = np.random.default_rng(0)
+        self.rng, self.key = np.random.default_rng(0), jax.random.key(0)
+        self.shuffle = jax.jit(self._shuffle)
         self.epoch = jax.jit(self._epoch, donate_argnums=(0, 1))
         self.reset()
 
@@ -54,13 +67,24 @@ class Training:
         self.state = self.optimizer.init(self.layers)
 
     def run(self, epochs: int) -> float:
-        rows, batch = self.X.shape[0], self.case.batch
         for _ in range(epochs):
-            order = self.rng.permutation(rows).astype(np.int32).reshape(-1, batch)
             self.layers, self.state, loss = self.epoch(
-                self.layers, self.state, self.X, self.y, order
+                self.layers, self.state, self.X, self.y, self._order()
             )
         return float(jax.block_until_ready((loss, self.layers))[0])
+
+    def _order(self) -> Any:
+        """Row numbers, a line per batch."""
+        if self.device == "cpu":
+            order = self.rng.permutation(len(self.X)).astype(np.int32)
+            return order.reshape(-1, self.case.batch)
+        self.key, on_device = self.shuffle(self.key)
+        return on_device
+
+    def _shuffle(self, key: Any) -> tuple[Any, Any]:
+        key, of_epoch = jax.random.split(key)
+        order = jax.random.permutation(of_epoch, jnp.arange(len(self.X), dtype=jnp.int32))
+        return key, order.reshape(-1, self.case.batch)
 
     def _epoch(self, layers: Any, state: Any, X: Any, y: Any, order: Any) -> tuple[Any, Any, Any]:
         def step(carry: Any, index: Any) -> tuple[Any, Any]:
@@ -73,7 +97,7 @@ class Training:
         return layers, state, losses.mean()
 
     def _loss(self, layers: Any, x: Any, target: Any) -> Any:
-        z = logits(layers, x)
+        z = logits(layers, x, OPERANDS[self.case.precision])
         if self.case.binary:
             return optax.sigmoid_binary_cross_entropy(z, target).mean()
         return optax.softmax_cross_entropy_with_integer_labels(z, target).mean()
@@ -83,28 +107,32 @@ class Training:
 
 
 class Prediction:
-    """One jitted function; many rows go through it block by block, in `lax.map`."""
+    """One jitted function; on a CPU many rows go through it block by block, in `lax.map`."""
 
-    def __init__(self, case: Case, problem: Problem, threads: int) -> None:
-        self.layers = on_device(problem)
+    def __init__(self, case: Case, problem: Problem, threads: int, device: str = "cpu") -> None:
+        choose_products(case, device)
+        self.layers, self.device = on_device(problem), device
         self.calls = [
             jnp.asarray(problem.X[i : i + case.batch]) for i in range(0, len(problem.X), case.batch)
         ]
-        self.predict = jax.jit(partial(_probabilities, case.binary))
+        block = BLOCK_ROWS if device == "cpu" else case.batch
+        self.predict = jax.jit(partial(_probabilities, case, block))
 
     def run(self) -> None:
         for rows in self.calls:
-            self.answer = self.predict(self.layers, rows).block_until_ready()
+            answer = self.predict(self.layers, rows)
+            # A copy to the host waits for the device.
+            self.answer = answer.block_until_ready() if self.device == "cpu" else np.asarray(answer)
 
     def probabilities(self) -> Array:
         return np.asarray(self.answer)
 
 
-def _probabilities(binary: bool, layers: list[tuple[Any, Any]], rows: Any) -> Any:
+def _probabilities(case: Case, block: int, layers: list[tuple[Any, Any]], rows: Any) -> Any:
     def forward(x: Any) -> Any:
-        z = logits(layers, x)
-        return jax.nn.sigmoid(z) if binary else jax.nn.softmax(z)
+        z = logits(layers, x, OPERANDS[case.precision])
+        return jax.nn.sigmoid(z) if case.binary else jax.nn.softmax(z)
 
-    if len(rows) <= BLOCK_ROWS:
+    if len(rows) <= block:
         return forward(rows)
-    return jax.lax.map(forward, rows, batch_size=BLOCK_ROWS)
+    return jax.lax.map(forward, rows, batch_size=block)

@@ -9,16 +9,29 @@ from bench.cases import Case
 from bench.data import Array, Problem
 
 
+class Timer(Protocol):
+    """Two marks in the device's queue of work."""
+
+    def start(self) -> None:
+        """Sets the first mark behind all that is queued."""
+
+    def stop(self) -> float:
+        """Sets the second, waits for it, and returns the seconds between both on the device."""
+
+
 class Training(Protocol):
     """A network, its optimizer and its rows, where the peer wants them.
 
     Args:
         case: network, batch size, learning rate, precision.
-        problem: rows, labels and initial weights.
-        threads: how many the peer may use.
+        problem: rows, labels and initial weights; the rows may be fewer than the case's.
+        threads: of the processor, that the peer may use.
+        device: "cpu" or "cuda".
+
+    A `timer` of type Timer, where a peer has one, gives times by the device's own clock.
     """
 
-    def __init__(self, case: Case, problem: Problem, threads: int) -> None: ...
+    def __init__(self, case: Case, problem: Problem, threads: int, device: str) -> None: ...
 
     def reset(self) -> None:
         """Back to the initial weights, with a new optimizer; never timed."""
@@ -34,9 +47,12 @@ class Training(Protocol):
 
 
 class Prediction(Protocol):
-    """A network that answers rows with probabilities, `case.batch` rows a call."""
+    """A network that answers rows with probabilities, `case.batch` rows a call.
 
-    def __init__(self, case: Case, problem: Problem, threads: int) -> None: ...
+    Rows are where the network is; each call's answer is on the host when it returns.
+    """
+
+    def __init__(self, case: Case, problem: Problem, threads: int, device: str) -> None: ...
 
     def run(self) -> None:
         """Predicts all rows once; all work is done when it returns."""

@@ -37,7 +37,7 @@ def set_parameters(model: MLPClassifier, problem: Problem) -> None:
 class Training:
     """`fit` with `warm_start`: from the present weights, with a new Adam."""
 
-    def __init__(self, case: Case, problem: Problem, threads: int) -> None:
+    def __init__(self, case: Case, problem: Problem, threads: int, device: str = "cpu") -> None:
         self.problem = problem
         self.model = build(case, problem)
 
@@ -58,7 +58,7 @@ class Training:
 class Prediction:
     """`predict_proba`, NumPy rows in and NumPy probabilities out."""
 
-    def __init__(self, case: Case, problem: Problem, threads: int) -> None:
+    def __init__(self, case: Case, problem: Problem, threads: int, device: str = "cpu") -> None:
         self.model = build(case, problem)
         self.calls = [problem.X[i : i + case.batch] for i in range(0, len(problem.X), case.batch)]
 

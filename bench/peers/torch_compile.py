@@ -1,4 +1,4 @@
-"""PyTorch compiled by Inductor: a whole training step - both passes and Adam - as one graph.
+"""PyTorch compiled by Inductor for the processor: a whole step, passes and Adam, as one graph.
 
 Of the ways that were tried this is the fastest: compiling only the loss, or the loss and
 `torch.optim.Adam.step` apart, is slower than no compilation on small networks, because each graph
@@ -25,7 +25,7 @@ BLOCK_ROWS = 8000  # the faster of 1000 and 8000 on 64-128-64-10
 class Training:
     """`torch.func` in place of `backward`, so that nothing breaks the graph."""
 
-    def __init__(self, case: Case, problem: Problem, threads: int) -> None:
+    def __init__(self, case: Case, problem: Problem, threads: int, device: str = "cpu") -> None:
         self.case, self.problem = case, problem
         self.model = torch_model.build(case, problem, threads)
         self.X, self.y = torch_model.rows(case, problem)
@@ -76,7 +76,8 @@ class Training:
 class Prediction(torch_eager.Prediction):
     """The same module, compiled."""
 
-    def __init__(self, case: Case, problem: Problem, threads: int) -> None:
+    block_rows = BLOCK_ROWS
+
+    def __init__(self, case: Case, problem: Problem, threads: int, device: str = "cpu") -> None:
         super().__init__(case, problem, threads)
         self.model = torch.compile(self.model, dynamic=False, options=OPTIONS)
-        self.calls = torch_model.blocks(case, torch.from_numpy(problem.X), BLOCK_ROWS)

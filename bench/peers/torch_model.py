@@ -1,4 +1,4 @@
-"""What both ways of using PyTorch share: the module, its loss, its precision."""
+"""What all ways of using PyTorch share: the module, its loss, its precision, its device."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from bench.cases import Case
 from bench.data import Array, Problem
 
+# float32 means exact products, also on tensor cores; "high" allows tf32.
+PRODUCTS = {"float32": "highest", "tf32": "high", "bfloat16": "highest"}
 
-def build(case: Case, problem: Problem, threads: int) -> torch.nn.Sequential:
+
+def build(case: Case, problem: Problem, threads: int, device: str = "cpu") -> torch.nn.Sequential:
     """Linear layers with ReLU between them, holding the initial weights; it gives logits."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
+    if device != "cpu":
+        torch.set_float32_matmul_precision(PRODUCTS[case.precision])
     layers: list[torch.nn.Module] = []
     for inputs, outputs in pairwise(case.widths):
         layers += [torch.nn.Linear(inputs, outputs), torch.nn.ReLU()]
-    model = torch.nn.Sequential(*layers[:-1])
+    model = torch.nn.Sequential(*layers[:-1]).to(device)
     set_parameters(model, problem)
     return model
 
@@ -35,14 +40,14 @@ def set_parameters(model: torch.nn.Sequential, problem: Problem) -> None:
 
 def parameters(model: torch.nn.Sequential) -> tuple[Sequence[Array], Sequence[Array]]:
     linear = model[::2]
-    return [layer.weight.detach().numpy().T for layer in linear], [
-        layer.bias.detach().numpy() for layer in linear
+    return [layer.weight.detach().cpu().numpy().T for layer in linear], [
+        layer.bias.detach().cpu().numpy() for layer in linear
     ]
 
 
-def rows(case: Case, problem: Problem) -> tuple[Any, Any]:
+def rows(case: Case, problem: Problem, device: str = "cpu") -> tuple[Any, Any]:
     """Rows (N, I), and labels (N,) or, for one output, numbers (N, 1)."""
-    X, y = torch.from_numpy(problem.X), torch.from_numpy(problem.y)
+    X, y = torch.from_numpy(problem.X).to(device), torch.from_numpy(problem.y).to(device)
     return X, y.float()[:, None] if case.binary else y
 
 
@@ -52,11 +57,32 @@ def mean_loss(case: Case, logits: Any, target: Any) -> Any:
     return F.cross_entropy(logits, target)
 
 
-def autocast(case: Case) -> Any:
+def autocast(case: Case, device: str = "cpu") -> Any:
     """Products in bfloat16 where the case asks for it, on float32 weights."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=case.precision == "bfloat16")
+    return torch.autocast(device, torch.bfloat16, enabled=case.precision == "bfloat16")
 
 
 def blocks(case: Case, X: Any, most: int) -> list[list[Any]]:
     """The rows of each call, divided into blocks that stay in cache."""
     return [list(call.split(most)) for call in X.split(case.batch)]
+
+
+def timer(device: str) -> Any | None:
+    """Marks in the current stream of a GPU."""
+    return Marks() if device != "cpu" else None
+
+
+class Marks:
+    """Two events: see `bench.peers.protocol.Timer`."""
+
+    def __init__(self) -> None:
+        self.first, self.last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+
+    def start(self) -> None:
+        self.first.record()
+
+    def stop(self) -> float:
+        self.last.record()
+        self.last.synchronize()
+        milliseconds: float = self.first.elapsed_time(self.last)
+        return milliseconds / 1000

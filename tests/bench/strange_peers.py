@@ -11,7 +11,7 @@ PRINTS, DIES, DIVERGES = 1, 2, 3
 
 
 class Training:
-    def __init__(self, case, problem, threads):
+    def __init__(self, case, problem, threads, device):
         self.case, self.problem = case, problem
 
     def reset(self):

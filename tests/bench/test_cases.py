@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import mlp
-from bench.cases import CASES, Case
+from bench.cases import CASES, GPU_CASES, SUFFIXES, Case
 from bench.data import Problem, make_problem
 from bench.reference import mean_loss, probabilities
 
@@ -34,6 +34,35 @@ def test_every_case() -> None:
     training = {name for name, case in CASES.items() if case.kind == "train"}
     float32 = {name for name in training if CASES[name].precision == "float32"}
     assert training == float32 | {f"{name}-bf16" for name in float32}
+
+
+def test_cases_of_a_gpu() -> None:
+    for name, case in GPU_CASES.items():
+        assert case.name == name
+        assert Case.from_json(case.to_json()) == case
+    # What is measured on a processor too is the same case there.
+    assert all(GPU_CASES[name] == case for name, case in CASES.items())
+    for kind in ("train", "predict"):
+        names = {
+            precision: {
+                name.removesuffix(SUFFIXES[precision])
+                for name, case in GPU_CASES.items()
+                if (case.kind, case.precision) == (kind, precision)
+            }
+            for precision in SUFFIXES
+        }
+        assert names["float32"] == names["tf32"] == names["bfloat16"]
+        assert {name.removeprefix("predict-") for name in names["float32"]} > {
+            "narrow", "mid", "huge",
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["narrow", "mid", "huge"])
+def test_rows_of_a_gpu_exceed_its_cache(name) -> None:
+    case = GPU_CASES[name]
+    assert 4 * case.rows * case.widths[0] >= 128 * 2**20
+    assert len(set(case.widths[1:-1])) == 1
+    assert len(case.widths) == 6
 
 
 def test_rows_that_leave_a_smaller_batch() -> None:
