@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from mlp.backends.cuda import tiny as cuda_tiny
+from mlp.backends.cuda import ways
+from mlp.backends.cuda.ways import CHAINS, LAYERS, PERSISTENT, chosen_way
 from mlp.backends.protocol import STEP
 from mlp.errors import InvalidSetting
 from mlp.step import Step
@@ -34,14 +36,14 @@ def three() -> Iterator[Any]:
 class Fastest:
     """In the place of `choices.Choices`: runs the candidates, and says what it is told to."""
 
-    def __init__(self, name: str, runs: int = 3) -> None:
-        self.name, self.runs = name, runs
+    def __init__(self, name: str, *expected: str, runs: int = 3) -> None:
+        self.name, self.expected, self.runs = name, expected, runs
         self.keys: list[str] = []
 
     def fastest(
         self, key: str, candidates: Mapping[str, Callable[[], None]], calls: int = 1
     ) -> str:
-        assert [*candidates] == ["graph", "persistent"]
+        assert (*candidates,) == self.expected
         assert calls > 0
         self.keys.append(key)
         for _ in range(self.runs):
@@ -50,12 +52,15 @@ class Fastest:
         return self.name
 
 
-@pytest.mark.parametrize("name", ["graph", "persistent"])
+@pytest.mark.parametrize(
+    ("name", "problem"), [(LAYERS, WIDE), (PERSISTENT, WIDE), (CHAINS, CLASSES)],
+    ids=[LAYERS, PERSISTENT, CHAINS],
+)  # fmt: skip
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_measuring_leaves_no_trace(name, precision, three, monkeypatch):
-    problem = WIDE.with_(precision=precision)
+def test_measuring_leaves_no_trace(name, problem, precision, three, monkeypatch):
+    problem = problem.with_(precision=precision)
     step = problem.step(problem.network("cuda"))
-    choices = Fastest(name)
+    choices = Fastest(name, CHAINS, LAYERS, PERSISTENT)
     monkeypatch.setattr(step.backend, "choices", choices, raising=False)
     launches: list[Any] = []
     monkeypatch.setattr(
@@ -70,10 +75,11 @@ def test_measuring_leaves_no_trace(name, precision, three, monkeypatch):
         launches.clear()
         step.begin_epoch(1, problem.rates(step))
         run(0, step.batches)
-        assert launches == ([step.batches] if name == "persistent" else [])
+        assert launches == ([step.batches] if name == PERSISTENT else [])
     assert len(choices.keys) == 2
     unmeasured = problem.step(problem.network("cuda"))
-    unmeasured.backend.tiny_steps = name
+    unmeasured.backend.tiny_steps = PERSISTENT if name == PERSISTENT else ways.GRAPH
+    unmeasured.backend.choices = Fastest(name, CHAINS, LAYERS, runs=0)
     with unmeasured.backend.capture(unmeasured) as run:
         for epoch in range(2):
             unmeasured.begin_epoch(epoch, problem.rates(unmeasured))
@@ -98,8 +104,10 @@ def state(step: Step) -> dict[str, np.ndarray]:
 
 def test_nothing_is_compiled_for_what_is_not_tried(three, monkeypatch):
     step = CLASSES.step(CLASSES.network("cuda"))
-    monkeypatch.setattr(step.backend, "choices", Fastest("graph", runs=0), raising=False)
-    monkeypatch.setattr(cuda_tiny, "TinySteps", None)
+    monkeypatch.setattr(
+        step.backend, "choices", Fastest(LAYERS, LAYERS, PERSISTENT, runs=0), raising=False
+    )
+    monkeypatch.setattr(ways, "TinySteps", None)
     with step.backend.capture(step) as run:
         step.begin_epoch(0, CLASSES.rates(step))
         run(0, 2)
@@ -123,7 +131,7 @@ def test_what_is_not_small(problem, reason, cupy):
         pass
     step.backend.tiny_steps = None
     step.backend.choices = None  # is not asked
-    assert cuda_tiny.chosen_tiny_steps(step.backend, step, print) is None
+    assert chosen_way(step.backend, step, {LAYERS: print}) == (LAYERS, None)
 
 
 def test_a_device_without_cooperative_launches():

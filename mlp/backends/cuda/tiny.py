@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlp.backends.protocol import BATCH, Array
-from mlp.errors import InvalidSetting
+from mlp.backends.protocol import Array
 from mlp.random import dropout_threshold
-from mlp_kernels.cuda import convert
 from mlp_kernels.cuda.tiny import Layer, TinyArrays, TinyPlan, tiny_steps
 
 if TYPE_CHECKING:
@@ -20,10 +16,6 @@ if TYPE_CHECKING:
 
 # What a launch may hold up others on the device for: they wait until it ends.
 MOST_STEPS = 1024
-# Steps of each kind that are measured.
-MEASURED_STEPS = 16
-
-GRAPH, PERSISTENT = "graph", "persistent"
 
 
 def why_not(steps: Any, device: CudaDevice) -> str | None:
@@ -82,95 +74,6 @@ class TinySteps:
                 )
             )  # fmt: skip
             count -= now
-
-
-def chosen_tiny_steps(
-    backend: CupyBackend, steps: Any, graph: Callable[[int], None]
-) -> TinySteps | None:
-    """The steps many in a launch, where that is asked for or faster than `graph`; else None.
-
-    graph runs so many full steps as they would be run otherwise.
-
-    Raises:
-        InvalidSetting: it is asked for, and cannot be had.
-    """
-    asked, reason = backend.tiny_steps, why_not(steps, backend.on)
-    if asked == PERSISTENT and reason is not None:
-        raise InvalidSetting(f"many steps in one launch cannot be had: {reason}")
-    if asked == PERSISTENT:
-        return TinySteps(backend, steps)
-    if asked == GRAPH or reason is not None:
-        return None
-    tiny = functools.cache(lambda: TinySteps(backend, steps))  # compiled only if it is tried
-    count = min(MEASURED_STEPS, steps.rows // steps.batch_size)
-    trial = Trial(backend, steps)
-    try:
-        name = backend.choices.fastest(
-            _key(steps),
-            {
-                GRAPH: lambda: trial.run(graph, count),
-                PERSISTENT: lambda: trial.run(tiny(), count),
-            },
-            calls=count,
-        )
-    finally:
-        trial.undo()
-    return tiny() if name == PERSISTENT else None
-
-
-class Trial:
-    """Steps that are run to be measured: what they change is put back.
-
-    Before the first epoch, all of them are of row 0 and at the learning rate 0.
-
-    Args:
-        backend: whose device runs them.
-        steps: a `mlp.step.Step`.
-    """
-
-    def __init__(self, backend: CupyBackend, steps: Any) -> None:
-        self._backend, self._steps = backend, steps
-        self._kept: list[tuple[Array, Array]] = []
-
-    def run(self, some: Callable[[int], None], count: int) -> None:
-        """Queues the first `count` steps of an epoch, by a function of their number."""
-        if not self._kept:
-            self._keep()
-        self._backend.on.submit(convert.convert(self._start, self._steps.counters))
-        some(count)
-
-    def undo(self) -> None:
-        """Queues that all is as before the first run."""
-        for array, copy in self._kept:
-            self._backend.copy(copy, array)
-
-    def _keep(self) -> None:
-        backend = self._backend
-        start = backend.to_host(self._steps.counters)
-        start[BATCH] = -1
-        self._start = backend.from_host(start, np.int64)
-        kept = [(array, backend.empty(array.shape, array.dtype)) for array in _state(self._steps)]
-        for array, copy in kept:
-            backend.copy(array, copy)
-        self._kept = kept
-
-
-def _state(steps: Any) -> list[Array]:
-    """All that outlives a step and is written by it."""
-    flat = steps.flat
-    copies = [] if flat.copies is None else [flat.copies]
-    return [
-        flat.parameters, flat.gradients, *copies, *steps.state.values(), steps.counters,
-        steps.scalars, steps.totals,
-    ]  # fmt: skip
-
-
-def _key(steps: Any) -> str:
-    """What the choice depends on, in words."""
-    widths = "-".join(map(str, steps.network.spec.widths))
-    clipped = " clipped" if steps.regularization.clip_norm is not None else ""
-    optimizer = type(steps.optimizer).__name__
-    return f"steps {widths} x {steps.batch_size} {steps.network.precision} {optimizer}{clipped}"
 
 
 def _plan_of(steps: Any) -> TinyPlan:
