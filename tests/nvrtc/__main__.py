@@ -1,4 +1,4 @@
-"""python -m tests.nvrtc: the registers of the products' kernels, tile by tile, as a table."""
+"""python -m tests.nvrtc: registers of the products' kernels, tile by tile, and of narrow chains."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tests.nvrtc.compile import (
     why_no_compiler,
     why_no_target,
 )
+from tests.nvrtc.narrow import KINDS
 from tests.nvrtc.variants import Operands, every_tile, runs_on
 
 
@@ -40,6 +41,23 @@ def cell(launches: tuple[Launch, ...], usage: dict) -> str:
     return " / ".join(texts)
 
 
+def print_chains(targets: list[int]) -> None:
+    """Registers of narrow_forward and narrow_delta, with GELU and dropout."""
+    chains = {kind: tuple(kind.launches(["gelu", "gelu"])[:2]) for kind in KINDS}
+    kernels = [launch.kernel for launches in chains.values() for launch in launches]
+    usage = {
+        target: compile_all((kernel for kernel in kernels if runs_on(kernel, target)), target)
+        for target in targets
+    }
+    print("\nChains of narrow layers, forward and back.\n")
+    print(f"| numbers | width | {' | '.join(f'sm_{target}' for target in targets)} |")
+    print(f"|{' --- |' * (2 + len(targets))}")
+    for kind, launches in chains.items():
+        name = "tf32" if kind.device.tf32 else number_type(kind.dtype)
+        cells = (cell(launches, of_target) for of_target in usage.values())
+        print(f"| {name} | {kind.width} | {' | '.join(cells)} |")
+
+
 def main() -> None:
     if reason := why_no_compiler():
         raise SystemExit(reason)
@@ -60,6 +78,7 @@ def main() -> None:
     print(f"|{' --- |' * len(titles)}")
     for operands in tiles:
         print(row(operands, usage))
+    print_chains(targets)
 
 
 if __name__ == "__main__":

@@ -132,10 +132,10 @@ def epilogues() -> Iterator[Launch]:
 
 
 def heaviest() -> dict[Kernel, Launch]:
-    """Every tile with its heaviest epilogue, and all that is no product."""
+    """Every tile with its heaviest epilogue, other heavy kernels, and two of each light one."""
     products = (operands.heaviest() for operands in every_tile())
     return _by_kernel(
-        element_launches(), heaviest_epilogues(), heaviest_tiny_launches(),
+        _two_of_each(element_launches()), heaviest_epilogues(), heaviest_tiny_launches(),
         heaviest_narrow_launches(), *products,
     )  # fmt: skip
 
@@ -143,8 +143,20 @@ def heaviest() -> dict[Kernel, Launch]:
 def everything() -> dict[Kernel, Launch]:
     """All of them, each kernel once."""
     of_float16 = chain(*(operands.heaviest() for operands in tiles_of_float16()))
-    others = (epilogues(), of_float16, all_epilogues(), tiny_launches(), narrow_launches())
+    others = (
+        element_launches(), epilogues(), of_float16, all_epilogues(), tiny_launches(),
+        narrow_launches(),
+    )  # fmt: skip
     return heaviest() | _by_kernel(*others)
+
+
+def _two_of_each(launches: Iterable[Launch]) -> Iterator[Launch]:
+    """The first and the last launch of each function."""
+    of_function: dict[str, list[Launch]] = {}
+    for launch in launches:
+        of_function.setdefault(launch.kernel.name, []).append(launch)
+    for found in of_function.values():
+        yield from (found[0], found[-1])
 
 
 def _by_kernel(*launches: Iterable[Launch]) -> dict[Kernel, Launch]:
