@@ -182,7 +182,10 @@ def test_picture_of_a_gpu() -> None:
     png = draw(gpu_record(on_a_gpu()))
     assert png is not None
     assert png != draw(record(on_a_gpu()))
-    assert draw(gpu_record()) is None
+    alone = draw(gpu_record())  # operations, and no case
+    assert alone is not None
+    assert alone not in (png, draw(replace(gpu_record(), kernels=[gpu_record().kernels[0]])))
+    assert draw(replace(gpu_record(), kernels=[])) is None
 
 
 def test_picture() -> None:
