@@ -10,6 +10,7 @@ import pytest
 import mlp
 from mlp.backends.cuda.backend import CupyBackend
 from mlp.backends.cuda.capture import CapturedSteps
+from mlp.backends.cuda.ways import Trial
 from mlp.step import Step
 from tests.backends.captured import (
     CLASSES,
@@ -55,7 +56,7 @@ def captured(step: Step, fused: bool) -> CapturedSteps:
 
 
 def kernels_of(run: CapturedSteps) -> Counter[str]:
-    return Counter(launch.kernel.name for launch in run._launches["full"])
+    return Counter(launch.kernel.name for launch in run._launches["full", run._way])
 
 
 def assert_same_steps(problem: Problem) -> tuple[Counter[str], Counter[str]]:
@@ -84,6 +85,18 @@ def test_a_narrow_network(precision):
     assert not [name for name in ours if name.startswith(("linear", "column"))]
     assert theirs["linear_forward"] == 3
     assert not [name for name in theirs if name.startswith("narrow")]
+
+
+def test_steps_that_are_measured_leave_the_loss_scale():
+    """As each good step counts for it, it would else depend on what was measured."""
+    given = problem(NARROW, precision="float16")
+    step = given.step(given.network("cuda"))
+    run, trial = captured(step, fused=True), Trial(step.backend, step)
+    before = step.backend.to_host(step.scaling)
+    trial.run(lambda count: run(0, count), 1)
+    assert (step.backend.to_host(step.scaling) != before).any()
+    trial.undo()
+    np.testing.assert_array_equal(step.backend.to_host(step.scaling), before)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -7,6 +7,7 @@ import pytest
 
 from mlp.backends.cuda.device import CudaDevice
 from mlp_kernels.cuda import convert, optimizers
+from mlp_kernels.cuda.launch import Launch
 from tests.cuda_host.arrays import Room
 from tests.cuda_host.memory import empty, guarded
 from tests.cuda_host.on_device import everything_runs_on
@@ -39,3 +40,14 @@ def test_an_unaligned_array_stays_so(there):
     out = empty(33, np.float32)
     run(convert.convert(whole[1:], out))
     np.testing.assert_array_equal(out, np.arange(1, 34))
+
+
+@pytest.mark.usefixtures("cupy")
+def test_shared_memory_beside_a_kernels_own(kernel):
+    """Without asking a block has 48 KiB of both together."""
+    own = "__shared__ float own[64]; own[i] = i; __syncthreads(); y[i] = own[63 - i];"
+    code, device = kernel("float* y", own), CudaDevice(0)
+    y = device.empty((64,), np.float32)
+    for size in (48, 100, 60, 100):
+        device.submit(Launch(code, (1, 1, 1), (64, 1, 1), (y,), size * 1024))
+    np.testing.assert_array_equal(device.download(y), np.arange(64)[::-1])

@@ -33,8 +33,6 @@ from mlp_kernels.cuda.launch import LibraryProduct, Work
 CHECK_VARIABLE = "MLP_CUDA_CHECK"
 # CUDA's error code for it: pinned memory and graphs are not allocated by CuPy's pool.
 OUT_OF_MEMORY = 2
-# A block gets more dynamic shared memory than this only if its kernel was told so before.
-SHARED_WITHOUT_ASKING = 48 * 1024
 
 
 class CudaDevice:
@@ -73,7 +71,8 @@ class CudaDevice:
         # Held while launches that belong together are queued or recorded: threads share the device.
         self.lock = threading.RLock()
         self._functions: dict[tuple[Kernel, bool], Any] = {}
-        self._asked: dict[tuple[Kernel, bool], int] = {}  # dynamic shared memory, where it is much
+        # Dynamic shared memory that a block of each may have.
+        self._may_have: dict[tuple[Kernel, bool], int] = {}
         self._in_flight: dict[Kernel, None] = {}
         self._recording: list[Work] | None = None
         self.library = CublasLt(self)
@@ -157,7 +156,7 @@ class CudaDevice:
                 f"an array on CUDA device {number} cannot be used on device {self.number}; "
                 "copy it there, or use its device"
             )
-        with self._working():
+        with self.lock, self._working():  # a device cannot be waited for during a capture
             # Whoever made it may still be writing it, on a stream that ours does not wait for.
             self._handle.synchronize()
             return as_kernels_read(self.cupy, array)
@@ -261,8 +260,8 @@ class CudaDevice:
         functions = [self._function(launch) for launch in launches]
         if self._check:
             return Graph(self, launches, None)
-        with self._working():
-            # Of its own, so that other threads go on queueing on ours meanwhile.
+        with self.lock, self._working():
+            # Of its own, so that other threads can wait for ours meanwhile.
             stream = self.cupy.cuda.Stream(non_blocking=True)
             with stream:
                 stream.begin_capture()
@@ -311,10 +310,9 @@ class CudaDevice:
         if function is None:
             with self._working():
                 function = self._functions[key] = self._compiled(*key)
-        if launch.shared > self._asked.get(key, SHARED_WITHOUT_ASKING):
+        if launch.shared > self._may_have.get(key, 0):
             with self._working():
-                function.max_dynamic_shared_size_bytes = launch.shared
-            self._asked[key] = launch.shared
+                self._may_have[key] = _with_room(function, launch.shared)
         return function
 
     def _compiled(self, kernel: Kernel, cooperative: bool) -> Any:
@@ -397,6 +395,19 @@ class Graph:
             return
         for launch in self._launches:
             self._device.submit(launch)
+
+
+def _with_room(function: Any, size: int) -> int:
+    """Lets blocks have so much dynamic shared memory; returns what they may have.
+
+    At first that is 48 KiB less the kernel's own variables. It is never lowered: other functions of
+    the process may be the same kernel of the driver's.
+    """
+    allowed = int(function.max_dynamic_shared_size_bytes)
+    if size <= allowed:
+        return allowed
+    function.max_dynamic_shared_size_bytes = size
+    return size
 
 
 def _size(count: int) -> str:

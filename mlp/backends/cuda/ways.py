@@ -103,9 +103,9 @@ class Trial:
 def _state(steps: Any) -> list[Array]:
     """All that outlives a step and is written by it."""
     flat = steps.flat
-    copies = [] if flat.copies is None else [flat.copies]
+    some = [array for array in (flat.copies, steps.scaling) if array is not None]
     return [
-        flat.parameters, flat.gradients, *copies, *steps.state.values(), steps.counters,
+        flat.parameters, flat.gradients, *some, *steps.state.values(), steps.counters,
         steps.scalars, steps.totals,
     ]  # fmt: skip
 
