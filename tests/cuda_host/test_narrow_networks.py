@@ -91,11 +91,10 @@ def test_steps_that_are_measured_leave_the_loss_scale():
     """As each good step counts for it, it would else depend on what was measured."""
     given = problem(NARROW, precision="float16")
     step = given.step(given.network("cuda"))
-    run, trial = captured(step, fused=True), Trial(step.backend, step)
-    before = step.backend.to_host(step.scaling)
-    trial.run(lambda count: run(0, count), 1)
-    assert (step.backend.to_host(step.scaling) != before).any()
-    trial.undo()
+    run, before = captured(step, fused=True), step.backend.to_host(step.scaling)
+    with Trial(step.backend, step) as trial:
+        trial.run(lambda count: run(0, count), 1)
+        assert (step.backend.to_host(step.scaling) != before).any()
     np.testing.assert_array_equal(step.backend.to_host(step.scaling), before)
 
 

@@ -13,7 +13,7 @@ from mlp.backends.cuda import tiny as cuda_tiny
 from mlp.backends.cuda import ways
 from mlp.backends.cuda.ways import CHAINS, LAYERS, PERSISTENT, chosen_way
 from mlp.backends.protocol import STEP
-from mlp.errors import InvalidSetting
+from mlp.errors import DeviceFault, InvalidSetting
 from mlp.step import Step
 from mlp_kernels.cuda import tiny
 from mlp_kernels.cuda.losses import form_struct
@@ -112,6 +112,24 @@ def test_nothing_is_compiled_for_what_is_not_tried(three, monkeypatch):
         step.begin_epoch(0, CLASSES.rates(step))
         run(0, 2)
     assert step.backend.to_host(step.counters)[STEP] == 2
+
+
+def test_after_a_fault_nothing_is_put_back(three, monkeypatch):
+    """It would fail as well, and hide the first error."""
+    step = CLASSES.step(CLASSES.network("cuda"))
+    copied: list[Any] = []
+
+    def fails(key: str, candidates: Mapping[str, Callable[[], None]], calls: int) -> str:
+        candidates[LAYERS]()
+        monkeypatch.setattr(step.backend, "copy", lambda *arrays: copied.append(arrays))
+        raise DeviceFault("the kernel k failed")
+
+    choices = Fastest(LAYERS)
+    choices.fastest = fails
+    monkeypatch.setattr(step.backend, "choices", choices)
+    with pytest.raises(DeviceFault, match="the kernel k failed"), step.backend.capture(step):
+        pass
+    assert not copied
 
 
 REFUSED = [

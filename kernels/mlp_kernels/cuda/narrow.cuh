@@ -262,7 +262,7 @@ private:
 template <bool NEIGHBOURS, class T>
 __device__ __forceinline__ void put_two(T* row, int first, int second, int length, float x,
                                         float y) {
-    if (NEIGHBOURS && length % 2 == 0) {
+    if (NEIGHBOURS && length % 2 == 0 && is_aligned<2>(row)) {
         if (second < length) store(row + first, Pack<T, 2>{{narrow<T>(x), narrow<T>(y)}});
         return;
     }

@@ -225,6 +225,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
                 next.fetch(tape + after.x + start * after.inputs, there,
                            static_cast<int>(after.inputs));
             }
+            __syncwarp();  // lanes that had nothing to fetch, too
             if (accumulate) add_gradients(sums + layer.sums, x, d, of_block, layer);
             Sums products;
             if (is_below) {

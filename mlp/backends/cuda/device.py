@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any
@@ -33,6 +34,9 @@ from mlp_kernels.cuda.launch import LibraryProduct, Work
 CHECK_VARIABLE = "MLP_CUDA_CHECK"
 # CUDA's error code for it: pinned memory and graphs are not allocated by CuPy's pool.
 OUT_OF_MEMORY = 2
+# Held while launches that belong together are queued or recorded: threads share a device, also for
+# computing in different precisions.
+_LOCKS: defaultdict[int, threading.RLock] = defaultdict(threading.RLock)
 
 
 class CudaDevice:
@@ -68,8 +72,7 @@ class CudaDevice:
                 "itself or fill its memory, or this process is a fork of one that used CUDA; "
                 "use device='cpu'"
             ) from error
-        # Held while launches that belong together are queued or recorded: threads share the device.
-        self.lock = threading.RLock()
+        self.lock = _LOCKS[number]
         self._functions: dict[tuple[Kernel, bool], Any] = {}
         # Dynamic shared memory that a block of each may have.
         self._may_have: dict[tuple[Kernel, bool], int] = {}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from mlp.backends.cuda.tiny import TinySteps, why_not
 from mlp.backends.protocol import BATCH, Array
-from mlp.errors import InvalidSetting
+from mlp.errors import DeviceFault, InvalidSetting
 from mlp_kernels.cuda import convert
 
 if TYPE_CHECKING:
@@ -51,20 +51,17 @@ def chosen_way(
     if len(ways) == 1 or steps.stream is not None:  # a stream gives its rows once
         return next(iter(ways)), None
     count = min(MEASURED_STEPS, steps.rows // steps.batch_size)
-    trial = Trial(backend, steps)
-    try:
+    with Trial(backend, steps) as trial:
         name = backend.choices.fastest(
-            _key(steps),
+            f"{_key(steps)}: {', '.join(ways)}",
             {name: functools.partial(trial.run, way, count) for name, way in ways.items()},
             calls=count,
         )
-    finally:
-        trial.undo()
     return name, tiny() if name == PERSISTENT else None
 
 
 class Trial:
-    """Steps that are run to be measured: what they change is put back.
+    """Steps that are run to be measured, in a context: what they change is put back at its end.
 
     Before the first epoch, all of them are of row 0 and at the learning rate 0.
 
@@ -84,8 +81,12 @@ class Trial:
         self._backend.on.submit(convert.convert(self._start, self._steps.counters))
         some(count)
 
-    def undo(self) -> None:
-        """Queues that all is as before the first run."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, DeviceFault):
+            return  # nothing can be put back on such a device
         for array, copy in self._kept:
             self._backend.copy(copy, array)
 
