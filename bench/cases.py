@@ -119,8 +119,8 @@ def _named(*cases: Case) -> dict[str, Case]:
 
 CASES = _named(*_TRAINING, *_in("bfloat16", _TRAINING), *_PREDICTION)
 
-# Of a GPU alone. Their rows take 128 MiB, more than the level-2 cache of any GPU yet. Adam's rate
-# falls with the width, as for `large`: else the first steps are a burst of loss.
+# Of a GPU alone. Their rows take 128 MiB, as much as the largest level-2 cache of an NVIDIA GPU
+# yet. Adam's rate falls with the width, as for `large`: else the first steps are a burst of loss.
 # fmt: off
 _GPU_TRAINING = (
     *_TRAINING,

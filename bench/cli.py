@@ -32,6 +32,7 @@ from mlp.errors import InvalidSetting, unknown_name
 from mlp.model_file import write_atomically
 
 OK, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
+WIDTH = 120  # of the widest table
 RESULTS = Path(__file__).parent / "results"
 
 T = TypeVar("T")

@@ -171,13 +171,13 @@ def new_table(title: str, first: str, headers: list[str]) -> Any:
 
 def print_kernels(rows: list[KernelRow], console: Console) -> None:
     """A table per precision; times of one launch in µs."""
-    contenders = list(dict.fromkeys(name for row in rows for name in row.seconds))
-    headers = [*contenders, "ours / best", "TFLOP/s", "GB/s", "× floor"]
     for precision in dict.fromkeys(row.case.precision for row in rows):
+        of_it = [row for row in rows if row.case.precision == precision]
+        contenders = list(dict.fromkeys(name for row in of_it for name in row.seconds))
+        headers = [*contenders, "ours / best", "TFLOP/s", "GB/s", "× floor"]
         table = new_table(f"operations alone, {precision}, µs", "", headers)
-        for row in rows:
-            if row.case.precision == precision:
-                table.add_row(row.case.title, *kernel_cells(row, contenders))
+        for row in of_it:
+            table.add_row(row.case.title, *kernel_cells(row, contenders))
         console.print()
         console.print(table)
 

@@ -63,14 +63,15 @@ def devices(kernels: bool, device: str | None, as_json: bool) -> None:
 
 def _show_kernels(device: str | None, as_json: bool) -> None:
     """Which kernels are chosen on a GPU. That there is none is an error where one was named."""
-    from mlp.backends.cuda.listing import in_words, listing
+    from mlp.backends.cuda.listing import LISTED, in_words, listing
 
     if device is not None and device.partition(":")[0] != "cuda":
         raise InvalidSetting(f"kernels are chosen on CUDA devices alone, not on '{device}'")
     reason = unavailable_reason("cuda") if device is None else None
-    found: dict[str, Any] = {"device": None, "reason": reason, "choices": [], "table": None}
+    found = dict.fromkeys(LISTED) | {"choices": [], "remarks": []}
     if reason is None:
         found = listing(cast("CupyBackend", get_backend(device or "cuda")))
+    found["reason"] = reason
     if as_json:
         print_json(found)
     elif reason is not None:

@@ -152,6 +152,14 @@ def test_what_is_not_small(problem, reason, cupy):
     assert chosen_way(step.backend, step, {LAYERS: print}) == (LAYERS, None)
 
 
+def test_no_way(three):
+    step = CLASSES.step(CLASSES.network("cuda"))
+    step.backend.tiny_steps = "persistant"
+    refused = pytest.raises(InvalidSetting, match="tiny_steps is 'graph', 'persistent' or None")
+    with refused, step.backend.capture(step):
+        pass
+
+
 def test_a_device_without_cooperative_launches():
     with machine(cooperative=False):
         step = persistent(CLASSES)

@@ -1,5 +1,5 @@
-// Products of warpgroups, by the canonical layouts and fragments of the PTX ISA manual. Each warp does
-// its own rows; a product is made at once, or when a wait says that it must be.
+// Products of warpgroups, by the canonical layouts and fragments of the PTX ISA manual. Each warp
+// does its own rows; a product is made at once, or when a wait says that it must be.
 #define __CUDA_ARCH__ 900
 #include "engine.h"
 #include "warpgroup.cuh"
@@ -12,9 +12,10 @@ namespace {
 unsigned short element(unsigned long long descriptor, bool across, int place, int depth) {
     const unsigned start = (descriptor & 0x3FFF) << 4, leading = (descriptor >> 16 & 0x3FFF) << 4;
     const unsigned stride = (descriptor >> 32 & 0x3FFF) << 4;
-    const unsigned at = across ? start + place / 64 * leading + place % 64 * 2 + depth / 8 * stride +
-                                     depth % 8 * 128
-                               : start + place / 8 * stride + place % 8 * 128 + depth * 2;
+    const unsigned in_line = across ? place % 64 * 2 : depth * 2;
+    const unsigned line = across ? depth / 8 * stride + depth % 8 * 128 + place / 64 * leading
+                                 : place / 8 * stride + place % 8 * 128;
+    const unsigned at = start + line + in_line;
     const unsigned char* const address = dynamic_shared() + (at ^ (at >> 7 & 7) << 4);
     unsigned short bits;
     memcpy(&bits, address, 2);
@@ -46,10 +47,11 @@ void multiply(const GroupProduct& product, float* const (&sums)[LANES], unsigned
     }
 }
 
-// Makes all products of a warp whose groups come before `group`; its threads have asked for the same.
+// Makes all products of a warp whose groups come before `group`; its threads have asked for the
+// same.
 void make(void* (&operand)[32], unsigned) {
     Thread* threads[LANES];
-    for (unsigned lane = 0; lane < LANES; ++lane) threads[lane] = static_cast<Thread*>(operand[lane]);
+    for (unsigned i = 0; i < LANES; ++i) threads[i] = static_cast<Thread*>(operand[i]);
     const unsigned warp = threads[0]->rank / LANES;
     auto& queue = threads[0]->products;
     size_t done = 0;

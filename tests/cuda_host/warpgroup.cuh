@@ -1,4 +1,5 @@
-// The instructions of the kernels' file of the same name, for a CPU; what they do is in warpgroup.cpp.
+// The instructions of the kernels' file of the same name, for a CPU; what they do is in
+// warpgroup.cpp.
 #pragma once
 #include "intrinsics.cuh"
 

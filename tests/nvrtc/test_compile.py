@@ -75,7 +75,7 @@ def test_the_shared_memory_of_a_block_fits_every_device(compiled):
         kernel: use.shared + compiled.launches[kernel].shared
         for kernel, use in compiled.usage.items()
     }
-    limit = SHARED[compiled.target // 10]
+    limit = SHARED[compiled.target] * 1024
     assert not {str(kernel): count for kernel, count in taken.items() if count > limit}
 
 

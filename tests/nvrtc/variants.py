@@ -36,8 +36,8 @@ TF32 = Device((9, 0), 132, tf32=True, shared=227 * 1024)
 PLAIN = ((FLOAT64, NEW), (FLOAT32, NEW), (BFLOAT16, OLD), (FLOAT16, OLD))
 TENSOR = ((FLOAT32, TF32), (BFLOAT16, NEW), (FLOAT16, NEW))
 SIDE = 4096
-# Bytes that a block can have on the devices with least of each major number.
-SHARED = {7: 64 * 1024, 8: 99 * 1024, 9: 227 * 1024, 10: 227 * 1024, 12: 99 * 1024}
+# KiB that a block can have on a device of each target; on others of its major number, less.
+SHARED = {70: 96, 75: 64, 80: 163, 90: 227, 100: 227, 120: 99}
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def runs_on(kernel: Kernel, target: int) -> bool:
     macros = dict(kernel.macros)
     if "TENSOR" not in macros:
         return True
-    if int(macros.get("SHARED", 0)) > SHARED[target // 10]:
+    if int(macros.get("SHARED", 0)) > SHARED[target] * 1024:
         return False
     if kernel.of_one_architecture:
         return target == 90

@@ -1,9 +1,11 @@
-// A tile of a matrix product of 16-bit numbers by warpgroups, for compute capability 9.0 alone: four
-// warps multiply 64 rows, straight from shared memory, while the next operands are on their way.
+// A tile of a matrix product of 16-bit numbers by warpgroups, for compute capability 9.0 alone:
+// four warps multiply 64 rows, straight from shared memory, while the next operands are on their
+// way.
 //
-// It supplies what product.cuh asks of a tile, so kernels and launches are those of the other tiles.
-// Operands are copied by cp.async, as theirs are; the tensor memory accelerator, which would copy
-// whole boxes by a descriptor that the host makes, would change `start` alone.
+// It supplies what product.cuh asks of a tile, so kernels and launches are those of the other
+// tiles. Operands are copied by cp.async, as theirs are. The tensor memory accelerator would copy
+// whole boxes by descriptors that the host makes: another `start`, other waits, two more arguments
+// of a launch.
 #pragma once
 #include "fragments.cuh"
 #include "shared_part.cuh"

@@ -1,8 +1,9 @@
-// What the kernels need beyond C++: 16-bit numbers, asynchronous copies and tensor-core instructions.
+// What the kernels need beyond C++: 16-bit numbers, asynchronous copies and tensor-core
+// instructions.
 //
-// The only file with PTX in it. The kernels include it as <intrinsics.cuh>, so that a build for
-// another machine can put a file of the same name first: tests/cuda_host has one in plain C++.
-// Source: the PTX ISA manual, sections on cp.async, ldmatrix, mma and cvt.
+// With warpgroup.cuh the only file with PTX in it. The kernels include it as <intrinsics.cuh>, so
+// that a build for another machine can put a file of the same name first: tests/cuda_host has one
+// in plain C++. Source: the PTX ISA manual, sections on cp.async, ldmatrix, mma and cvt.
 #pragma once
 
 // 16-bit numbers as they lie in memory. No CUDA header is included anywhere, so none is needed to
@@ -104,8 +105,9 @@ __device__ __forceinline__ void copy_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
 
-// Four 8x8 matrices of 16-bit numbers from shared memory. Lane l names row l % 8 of matrix l / 8 (16
-// bytes, aligned); it receives of matrix i, in part[i], numbers 2 (l % 4) and the next of row l / 4.
+// Four 8x8 matrices of 16-bit numbers from shared memory. Lane l names row l % 8 of matrix l / 8
+// (16 bytes, aligned); it receives of matrix i, in part[i], numbers 2 (l % 4) and the next of row l
+// / 4.
 __device__ __forceinline__ void load_matrices(unsigned (&part)[4], const void* row) {
     const unsigned source = static_cast<unsigned>(__cvta_generic_to_shared(row));
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"

@@ -70,7 +70,8 @@ extern "C" __global__ void __launch_bounds__(Tile::THREADS, 1)
             if (mine) db[tile_column + column] = sum_groups(sums, Tile::ROW_GROUPS, column);
             return;
         }
-        Sum* const of_column = partial + static_cast<long long>(place.across) * down * Tile::COLUMNS;
+        const long long skip = static_cast<long long>(place.across) * down * Tile::COLUMNS;
+        Sum* const of_column = partial + skip;
         if (mine) {
             of_column[place.down * Tile::COLUMNS + column] =
                 sum_groups(sums, Tile::ROW_GROUPS, column);

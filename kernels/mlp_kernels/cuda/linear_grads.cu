@@ -3,8 +3,8 @@
 // A piece of work is a tile of dW and a share of the batch: a tall batch and a small dW would else
 // leave most of the device idle. Shares are added up in order, in two levels: those of a group by
 // the group's last block, and what came of the groups by the last of these. `partial` has a whole
-// tile for each piece where there are several shares; `tickets` one for each group and tile, and one
-// more for each tile.
+// tile for each piece where there are several shares; `tickets` one for each group and tile, and
+// one more for each tile.
 #include "product.cuh"
 #include "reduce.cuh"
 

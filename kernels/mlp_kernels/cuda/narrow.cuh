@@ -258,11 +258,12 @@ private:
 #endif
 };
 
-// Two numbers of a row of shared memory, or of an array with `length` numbers in a row.
+// Two numbers of a row of shared memory, or of an array with `length` numbers in a row, which
+// begins at a multiple of both.
 template <bool NEIGHBOURS, class T>
 __device__ __forceinline__ void put_two(T* row, int first, int second, int length, float x,
                                         float y) {
-    if (NEIGHBOURS && length % 2 == 0 && is_aligned<2>(row)) {
+    if (NEIGHBOURS && length % 2 == 0) {
         if (second < length) store(row + first, Pack<T, 2>{{narrow<T>(x), narrow<T>(y)}});
         return;
     }

@@ -48,8 +48,8 @@ struct PlainTile {
         }
     }
 
-    // sums = A B over depths first, ..., end - 1, for the tile at (row, column). Shared memory may be
-    // used for other things afterwards.
+    // sums = A B over depths first, ..., end - 1, for the tile at (row, column). Shared memory may
+    // be used for other things afterwards.
     template <class A, class B>
     __device__ __forceinline__ void multiply(A a, B b, int row, int column, int first, int end,
                                              unsigned char* memory) {

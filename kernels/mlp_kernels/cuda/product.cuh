@@ -1,10 +1,12 @@
-// The tile of a product that the macros choose, in which order tiles are done, and how results leave.
+// The tile of a product that the macros choose, in which order tiles are done, and how results
+// leave.
 //
-// NUMBER: type of the operands. TENSOR: 1 for tensor cores, 2 for those of warpgroups. TILE_ROWS, TILE_COLUMNS: of the result.
-// TILE_DEPTH: numbers of each line of an operand in shared memory at a time. TILE_ROW_WARPS,
-// TILE_COLUMN_WARPS, TILE_STAGES: of a tile on tensor cores. COPY: bytes that travel to shared memory at a
-// time, on tensor cores: the lines of both operands begin at multiples of it; 0 otherwise. SHARED:
-// the bytes of dynamic shared memory that the launch gives. tiles.py has the values.
+// NUMBER: type of the operands. TENSOR: 1 for tensor cores, 2 for those of warpgroups. TILE_ROWS,
+// TILE_COLUMNS: of the result. TILE_DEPTH: numbers of each line of an operand in shared memory at a
+// time. TILE_ROW_WARPS, TILE_COLUMN_WARPS, TILE_STAGES: of a tile on tensor cores. COPY: bytes that
+// travel to shared memory at a time, on tensor cores: the lines of both operands begin at multiples
+// of it; 0 otherwise. SHARED: the bytes of dynamic shared memory that the launch gives. tiles.py
+// has the values.
 //
 // A tile is a struct of ROWS x COLUMNS sums in the registers of THREADS threads. It supplies
 //   shared_bytes()  that it takes of dynamic shared memory;
@@ -77,8 +79,8 @@ __device__ __forceinline__ void write_run(T* row, int column, int columns, bool 
     }
 }
 
-// sums = A B for the tile at (row, column), over depths first, ..., end - 1; in dynamic shared memory,
-// which is free for other things afterwards.
+// sums = A B for the tile at (row, column), over depths first, ..., end - 1; in dynamic shared
+// memory, which is free for other things afterwards.
 template <class A, class B>
 __device__ __forceinline__ void multiply(Tile& tile, A a, B b, int row, int column, int first,
                                          int end, unsigned char* shared) {

@@ -25,9 +25,9 @@ __device__ __forceinline__ C sum_block(C x) {
     return x;
 }
 
-// Whether this block is the last of `blocks` to come here; to all its threads. What the others wrote
-// to global memory before is then visible. The ticket, 0 at first, is 0 again afterwards, so that a
-// launch can be repeated.
+// Whether this block is the last of `blocks` to come here; to all its threads. What the others
+// wrote to global memory before is then visible. The ticket, 0 at first, is 0 again afterwards, so
+// that a launch can be repeated.
 __device__ __forceinline__ bool is_last_block(unsigned* ticket, unsigned blocks) {
     __shared__ bool last;
     __threadfence();

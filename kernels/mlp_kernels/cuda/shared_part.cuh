@@ -4,8 +4,8 @@
 #include "numbers.cuh"
 #include "operand.cuh"
 
-// A part of an operand in shared memory: LINES of LENGTH numbers. Where it is SEGMENTED, lines are cut
-// into segments of 128 bytes, and a segment of all lines comes before the next, as wgmma asks.
+// A part of an operand in shared memory: LINES of LENGTH numbers. Where it is SEGMENTED, lines are
+// cut into segments of 128 bytes, and a segment of all lines comes before the next, as wgmma asks.
 template <class Factor, int LINES, int LENGTH, int THREADS, int BYTES, bool SEGMENTED>
 struct SharedPart {
     using Number = typename Factor::Number;

@@ -100,7 +100,8 @@ private:
                                                          int place, int depth) {
             constexpr int HALF = FRAGMENT_DEPTH / 2;
             // Whose line of which quarter this lane names.
-            const int line = threadIdx.x % 8, low = threadIdx.x / 8 % 2, high = threadIdx.x / 16 % 2;
+            const int line = threadIdx.x % 8;
+            const int low = threadIdx.x / 8 % 2, high = threadIdx.x / 16 % 2;
             const int p = place + (PLACES_FIRST ? low : high) * 8;
             const int d = depth + (PLACES_FIRST ? high : low) * HALF;
             if constexpr (ALONG_DEPTH) {

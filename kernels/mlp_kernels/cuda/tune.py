@@ -182,8 +182,11 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """The table in a file; raises OSError, or ValueError where it is broken."""
-    return Table.from_json(json.loads(path.read_text(encoding="utf-8")))
+    """The table in a file; raises OSError, or ValueError, which names it, where it is broken."""
+    try:
+        return Table.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
 
 
 @functools.cache

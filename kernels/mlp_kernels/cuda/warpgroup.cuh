@@ -1,5 +1,5 @@
-// Matrix products of four warps together, which read both operands from shared memory and go on while
-// the warps do something else. Compute capability 9.0 alone has them: for the target sm_90a.
+// Matrix products of four warps together, which read both operands from shared memory and go on
+// while the warps do something else. Compute capability 9.0 alone has them: for the target sm_90a.
 //
 // With intrinsics.cuh the only file with PTX in it, and replaced on a host as that is. Source: the
 // PTX ISA manual, section on asynchronous warpgroup-level matrix instructions.
@@ -13,9 +13,11 @@ __device__ __forceinline__ unsigned char* aligned_to_1024(unsigned char* memory)
 }
 
 // What an instruction knows of an operand in segments of 128 bytes, whose chunks of 16 bytes are
-// permuted by the number of their line mod 8. `stride` bytes lie between 8 lines and the next 8, and
-// `leading` bytes between a segment of all lines and the next, where lines run across the depth.
-__device__ __forceinline__ unsigned long long matrix_descriptor(const void* shared, unsigned leading,
+// permuted by the number of their line mod 8. `stride` bytes lie between 8 lines and the next 8,
+// and `leading` bytes between a segment of all lines and the next, where lines run across the
+// depth.
+__device__ __forceinline__ unsigned long long matrix_descriptor(const void* shared,
+                                                                unsigned leading,
                                                                 unsigned stride) {
     const unsigned long long start = static_cast<unsigned>(__cvta_generic_to_shared(shared));
     return (start & 0x3FFFF) >> 4 | static_cast<unsigned long long>(leading >> 4) << 16 |
@@ -45,7 +47,9 @@ __device__ __forceinline__ void wait_for_products() {
 }
 
 // After the wait: sums are not to be read before.
-__device__ __forceinline__ void read_from_here(float& sum) { asm volatile("" : "+f"(sum)::"memory"); }
+__device__ __forceinline__ void read_from_here(float& sum) {
+    asm volatile("" : "+f"(sum)::"memory");
+}
 
 #define SUMS_OF_FRAGMENT(j) "+f"(c[j][0]), "+f"(c[j][1]), "+f"(c[j][2]), "+f"(c[j][3])
 #define MULTIPLY_ADD(TYPE)                                                                       \
@@ -64,8 +68,9 @@ __device__ __forceinline__ void read_from_here(float& sum) { asm volatile("" : "
         : "l"(a), "l"(b), "n"(ACROSS_A), "n"(ACROSS_B))
 
 // c (64x128, float32) += a (64x16) b (16x128), by the 128 threads of a warpgroup; done when waited
-// for. ACROSS: 1 where an operand's lines run across the depth. Warp w of the group has rows 16 w to
-// 16 w + 15; c[j] are its columns 8 j to 8 j + 7, as multiply_add of intrinsics.cuh lays them out.
+// for. ACROSS: 1 where an operand's lines run across the depth. Warp w of the group has rows 16 w
+// to 16 w + 15; c[j] are its columns 8 j to 8 j + 7, as multiply_add of intrinsics.cuh lays them
+// out.
 template <int ACROSS_A, int ACROSS_B>
 __device__ __forceinline__ void start_product(float (&c)[16][4], unsigned long long a,
                                               unsigned long long b, bfloat16) {

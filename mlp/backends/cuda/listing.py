@@ -28,6 +28,12 @@ NUMBERS = {
 }
 
 
+# What `listing` tells.
+LISTED = (
+    "device", "capability", "library", "measuring", "file", "choices", "remarks", "table",
+)  # fmt: skip
+
+
 def listing(backend: CupyBackend) -> dict[str, Any]:
     """What `mlp devices --kernels` says, as JSON's types.
 
@@ -94,7 +100,7 @@ def in_words(found: dict[str, Any]) -> list[str]:
     else:
         lines.append(f"{library['name']} {library['version']} is among the candidates")
     if found["measuring"]:
-        lines.append("what is not listed is measured when a step with it is first recorded")
+        lines.append("what was not measured is measured when a step with it is first recorded")
         lines.append(f"measured choices are kept in {found['file']}")
     else:
         lines.append("MLP_CUDA_TUNE=0: nothing is measured, and what was measured is not used")

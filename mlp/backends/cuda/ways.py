@@ -37,9 +37,12 @@ def chosen_way(
             the first is taken.
 
     Raises:
-        InvalidSetting: many steps in one launch are asked for, and cannot be had.
+        InvalidSetting: many steps in one launch are asked for, and cannot be had; or what is asked
+            for is no way.
     """
     asked, reason = backend.tiny_steps, why_not(steps, backend.on)
+    if asked not in (None, GRAPH, PERSISTENT):
+        raise InvalidSetting(f"tiny_steps is '{GRAPH}', '{PERSISTENT}' or None, not {asked!r}")
     if asked == PERSISTENT:
         if reason is not None:
             raise InvalidSetting(f"many steps in one launch cannot be had: {reason}")
