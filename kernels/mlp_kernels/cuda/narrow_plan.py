@@ -47,10 +47,6 @@ class NarrowLayer:
     saved: int | None = None
     delta: int | None = None
 
-    @property
-    def is_narrow(self) -> bool:
-        return max(self.inputs, self.outputs) <= WIDEST
-
 
 @dataclass(frozen=True)
 class Variant:
