@@ -29,6 +29,13 @@ LOG_FLOOR = -100.0
 DIVISOR_FLOOR = 1e-12
 
 
+def _clipped(value: Floats, parameter: float) -> Floats:
+    """A negative parameter -c clips losses to those of probabilities in [c, 1 - c]."""
+    if parameter >= 0:
+        return value
+    return np.clip(value, -np.log1p(parameter), -np.log(-parameter)).astype(value.dtype)
+
+
 def _class_probabilities(y: Target, like: Floats, smoothing: float) -> Floats:
     """Targets as smoothed rows of probabilities: y_k (1 - s) + s / O, from labels or rows."""
     outputs = like.shape[1]
@@ -40,19 +47,26 @@ def _class_probabilities(y: Target, like: Floats, smoothing: float) -> Floats:
     return result.astype(like.dtype, copy=False)
 
 
-def _softmax_cross_entropy(z: Floats, y: Target, smoothing: float) -> RowLoss:
+def _softmax_cross_entropy(z: Floats, y: Target, parameter: float) -> RowLoss:
     # log p_k = z_k - logsumexp(z); the gradient p_k sum(y) - y_k holds for any row of targets.
     shifted = z - z.max(axis=1, keepdims=True)
     exponential = np.exp(shifted)
     total = exponential.sum(axis=1, keepdims=True)
-    target = _class_probabilities(y, z, smoothing)
+    target = _class_probabilities(y, z, max(parameter, 0.0))
     value = -(target * (shifted - np.log(total))).sum(axis=1)
-    return value, exponential / total * target.sum(axis=1, keepdims=True) - target
+    gradient = exponential / total * target.sum(axis=1, keepdims=True) - target
+    return _clipped(value, parameter), gradient
 
 
-def _sigmoid_cross_entropy(z: Floats, y: Target, _: float) -> RowLoss:
-    value = np.maximum(z, 0) - z * y + np.log1p(np.exp(-np.abs(z)))
-    return value.mean(axis=1), (sigmoid(z) - y) / z.shape[1]
+def _sigmoid_cross_entropy(z: Floats, y: Target, parameter: float) -> RowLoss:
+    a = sigmoid(z)
+    if parameter < 0:
+        # From the rounded probability, as scikit-learn does: 1 - a has few digits near 1.
+        p = np.clip(a, -parameter, 1 + parameter)
+        value = -(y * np.log(p) + (1 - y) * np.log(1 - p))
+    else:
+        value = np.maximum(z, 0) - z * y + np.log1p(np.exp(-np.abs(z)))
+    return value.mean(axis=1), (a - y) / z.shape[1]
 
 
 def _log(a: Floats) -> Floats:
@@ -149,6 +163,15 @@ class Loss:
         return self.name, False
 
 
+def _require_matched(
+    loss: BinaryCrossEntropy | CrossEntropy, activation: str, form: tuple[str, bool]
+) -> tuple[str, bool]:
+    """The form, unless the loss clips what only a matched form computes."""
+    if loss.clip and not form[1]:
+        raise InvalidSetting(f"loss '{loss.name}' with clip does not fit the output '{activation}'")
+    return form
+
+
 class HalfSquaredError(Loss):
     """L = 1/(2 O) sum_k (a_k - y_k)^2; dL/da_k = (a_k - y_k) / O.
 
@@ -207,13 +230,14 @@ class Huber(Loss):
         return (-self.delta, self.delta)
 
 
+@dataclass(frozen=True)
 class BinaryCrossEntropy(Loss):
     """L = 1/O sum_k [-y_k log(a_k) - (1 - y_k) log(1 - a_k)].
 
     dL/da_k = (a_k - y_k) / (a_k (1 - a_k)) / O. After a sigmoid it is computed from z:
     L_k = max(z, 0) - z y + log(1 + exp(-|z|)) and dL/dz_k = (sigmoid(z_k) - y_k) / O. After a
     softmax, from a, with log(a) >= -100 and a (1 - a) >= 1e-12. Source: torch.nn.BCELoss and
-    torch.nn.BCEWithLogitsLoss.
+    torch.nn.BCEWithLogitsLoss. For `clip` see `CrossEntropy`; it is of use after a sigmoid.
     """
 
     name = "binary_cross_entropy"
@@ -222,6 +246,17 @@ class BinaryCrossEntropy(Loss):
     matched: ClassVar[dict[str, str]] = {"sigmoid": "sigmoid_cross_entropy"}
     targets = "unit"
     needs = ("sigmoid", "softmax")
+    clip: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_in("clip", self.clip, 0, 0.5, open_high=True)
+
+    @property
+    def parameter(self) -> float:
+        return -self.clip
+
+    def form(self, output_activation: str) -> tuple[str, bool]:
+        return _require_matched(self, output_activation, super().form(output_activation))
 
 
 @dataclass(frozen=True)
@@ -232,6 +267,10 @@ class CrossEntropy(Loss):
     z: log a_k = z_k - log sum_j exp(z_j), dL/dz_k = a_k sum_j t_j - t_k. After a sigmoid, from a,
     with log(a) >= -100: dL/da_k = -t_k / a_k. Source: torch.nn.CrossEntropyLoss; smoothing from
     Szegedy et al., "Rethinking the Inception architecture", CVPR 2016.
+
+    With `clip` c > 0, after a softmax, the value (not the gradient) is that of a label's
+    probability clipped to [c, 1 - c]. Source: sklearn.metrics.log_loss, where c is the eps of the
+    dtype.
     """
 
     name = "cross_entropy"
@@ -241,13 +280,19 @@ class CrossEntropy(Loss):
     targets = "classes"
     needs = ("softmax", "sigmoid")
     label_smoothing: float = 0.0
+    clip: float = 0.0
 
     def __post_init__(self) -> None:
         require_in("label_smoothing", self.label_smoothing, 0, 1)
+        if require_in("clip", self.clip, 0, 0.5, open_high=True) and self.label_smoothing:
+            raise InvalidSetting("a loss has either label_smoothing or clip")
 
     @property
     def parameter(self) -> float:
-        return self.label_smoothing
+        return self.label_smoothing or -self.clip
+
+    def form(self, output_activation: str) -> tuple[str, bool]:
+        return _require_matched(self, output_activation, super().form(output_activation))
 
 
 class Poisson(Loss):

@@ -87,7 +87,8 @@ class SGD(Optimizer):
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        self._check(momentum=self.momentum)
+        self._check()
+        require_in("momentum", self.momentum, 0, 1)
         require_in("dampening", self.dampening, 0, 1)
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise InvalidSetting("nesterov needs a momentum above 0 and no dampening")
@@ -175,7 +176,10 @@ class Adam(Optimizer):
     """m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; p -= lr m' / (sqrt(v') + eps).
 
     m' = m / (1 - b1^t), v' = v / (1 - b2^t); weight_decay p is added to g first. With amsgrad, v'
-    is made of the largest v so far. Source: Kingma, Ba, "Adam", ICLR 2015; torch.optim.Adam.
+    is made of the largest v so far. With eps_hat, p -= lr sqrt(1 - b2^t) / (1 - b1^t) m /
+    (sqrt(v) + eps): eps is beside the root of v itself, so that it counts for more in the first
+    steps. Source: Kingma, Ba, "Adam", ICLR 2015, algorithm 1 and, of eps_hat, the end of section 2;
+    torch.optim.Adam.
     """
 
     name: ClassVar[str] = "adam"
@@ -185,6 +189,7 @@ class Adam(Optimizer):
     eps: float = 1e-8
     weight_decay: float = 0.0
     amsgrad: bool = False
+    eps_hat: bool = False
 
     def __post_init__(self) -> None:
         _check_betas(self, self.betas)
@@ -197,6 +202,7 @@ class Adam(Optimizer):
             flat.parameters, flat.gradients, state["m"], state["v"], state.get("v_max"),
             flat.scalars, flat.counters,
             self.betas[0], self.betas[1], self.eps, self.weight_decay, self.decoupled,
+            self.eps_hat,
         )  # fmt: skip
 
 

@@ -108,7 +108,7 @@ def test_trainer_settings(settings, message):
     [
         (lambda: mlp.SGD(lr=-0.1), "lr must be in"),
         (lambda: mlp.SGD(lr=math.nan), "lr must be in"),
-        (lambda: mlp.SGD(momentum=1.0), r"momentum must be in \[0, 1\)"),
+        (lambda: mlp.SGD(momentum=1.1), r"momentum must be in \[0, 1\]"),
         (lambda: mlp.SGD(dampening=1.1), "dampening must be in"),
         (lambda: mlp.SGD(nesterov=True), "nesterov needs a momentum above 0 and no dampening"),
         (lambda: mlp.SGD(0.1, 0.9, True, 0.1), "nesterov needs a momentum above 0 and no damp"),
@@ -124,6 +124,10 @@ def test_trainer_settings(settings, message):
         (lambda: mlp.Huber(delta=0), "Huber's delta must be greater than 0"),
         (lambda: mlp.Huber(delta=math.inf), "Huber's delta must be in"),
         (lambda: mlp.CrossEntropy(label_smoothing=1.5), "label_smoothing must be in"),
+        (lambda: mlp.CrossEntropy(clip=0.5), "clip must be in"),
+        (lambda: mlp.CrossEntropy(0.1, 0.1), "either label_smoothing or clip"),
+        (lambda: mlp.BinaryCrossEntropy(clip=-0.1), "clip must be in"),
+        (lambda: mlp.CrossEntropy(clip=0.1).form("sigmoid"), "with clip does not fit the output"),
     ],
 )
 def test_settings_of_optimizers_and_losses(make, message):

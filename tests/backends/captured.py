@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import mlp
+from mlp.epoch_plan import EpochPlan
 from mlp.losses import Loss, get_loss
 from mlp.optimizers import Optimizer
 from mlp.random import permutation
@@ -26,6 +27,7 @@ class Problem:
     Attributes:
         weights: None, or a function of the order of the first epoch to sample weights (N,).
         targets: see `tests.problems.target`.
+        planned: whether every epoch has a plan of all that one can have.
     """
 
     inputs: int = 5
@@ -38,6 +40,7 @@ class Problem:
     terms: Regularization = field(default_factory=Regularization)
     weights: Callable[[np.ndarray], np.ndarray] | None = None
     precision: str = "float64"
+    planned: bool = False
 
     def with_(self, **changes: Any) -> Problem:
         return replace(self, **changes)
@@ -64,7 +67,17 @@ class Problem:
             network.target_to_device(y, self.rows, loss),
             network.weight_to_device(weight, self.rows),
             SEED,
+            planned=self.planned,
         )  # fmt: skip
+
+    def begin_epoch(self, step: Step, epoch: int) -> None:
+        plan = None
+        if self.planned:
+            rng = np.random.default_rng(epoch)
+            weights = None if self.weights is None else rng.random(self.rows) + 0.1
+            order = rng.permutation(self.rows)
+            plan = EpochPlan(order, weights, rng.random(step.batches) + 0.1)
+        step.begin_epoch(epoch, self.rates(step), plan)
 
     def rates(self, step: Step) -> np.ndarray:
         """A rate of its own for each step."""
@@ -115,6 +128,8 @@ def numbers(step: Step) -> dict[str, np.ndarray]:
         "totals": step.totals, "counters": step.counters, "scalars": step.scalars,
         "order": step.order, "rates": step.rates, **step.state,
     }  # fmt: skip
+    if step.penalty_steps is not None:
+        found["penalties"] = step.penalty_steps.values
     return on_host(step, found)
 
 

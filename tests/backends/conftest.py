@@ -21,6 +21,13 @@ SHAPES = [
     (3, 2100, 2100),
     (257, 300, 129),
 ]
+# Activations for which the two largest are tried, too: they differ in no loop. One that saves z,
+# one that saves a, and the one that mixes a row.
+OF_LARGE_SHAPES = ("gelu", "tanh", "softmax")
+
+
+def shapes_for(activation: str) -> list[tuple[int, int, int]]:
+    return SHAPES if activation in OF_LARGE_SHAPES else SHAPES[:-2]
 
 
 class Device:

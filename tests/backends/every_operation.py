@@ -16,7 +16,7 @@ import numpy as np
 import mlp
 import mlp_kernels.cpu
 from mlp.backends.numba import NumbaBackend
-from mlp.backends.protocol import Dropout
+from mlp.backends.protocol import Dropout, PenaltySteps
 from mlp.losses import get_loss
 from mlp.step import Regularization, Step
 from mlp_kernels.cpu import compiler
@@ -58,6 +58,7 @@ def operations() -> list[Callable[[], None]]:
     order = cpu.from_host(rng.permutation(100 * B) % 500, np.int64)
     dropout = Dropout(0.5, 0, counters)
     epoch_order, epoch_rates = cpu.zeros((5 * B,), np.int64), np.zeros(5)
+    penalty_steps = PenaltySteps(np.ones(100), np.zeros(100), np.array([1, 1, 0, 0]))
     return [
         lambda: cpu.begin_epoch(counters, totals, epoch_order, epoch_rates, 3, np.ones(5)),
         lambda: cpu.begin_step(counters, rates, scalars, order, index, B),
@@ -77,6 +78,7 @@ def operations() -> list[Callable[[], None]]:
         lambda: cpu.linear_delta(delta, W, x, "tanh", delta_prev, db_prev),
         lambda: cpu.linear_delta(delta, W, x, "relu", delta_prev, db_prev, dropout),
         lambda: cpu.penalty(p, g, 1e-3, 1e-3),
+        lambda: cpu.penalty(p, g, 1e-3, 1e-3, penalty_steps),
         lambda: cpu.decay(p, scalars, 1e-3),
         lambda: cpu.clip_norm(g, 1.0, scalars),
         lambda: cpu.sgd(p, g, s1, scalars, counters, 0.9, 0.0, 0.0, True),

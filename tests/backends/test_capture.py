@@ -74,7 +74,7 @@ def assert_steps_agree(problem: Problem, engine: Engine, epochs: int = EPOCHS) -
     ):
         for epoch in range(epochs):
             for step in (reference, compiled):
-                step.begin_epoch(epoch, problem.rates(step))
+                problem.begin_epoch(step, epoch)
             for number in range(reference.batches):
                 run_reference(number, number + 1)
                 run(number, number + 1)
@@ -151,7 +151,7 @@ def test_no_loss_form_is_forgotten():
         mlp.SGD(0.1, weight_decay=0.1),
         mlp.SGD(0.1, momentum=0.9),
         mlp.SGD(0.1, momentum=0.8, dampening=0.3, weight_decay=0.1),
-        mlp.SGD(0.1, momentum=0.8, nesterov=True),
+        mlp.SGD(0.1, momentum=1.0, nesterov=True),
         mlp.RMSprop(0.01),
         mlp.RMSprop(0.01, weight_decay=0.1, momentum=0.5),
         mlp.RMSprop(0.01, centered=True),
@@ -161,6 +161,7 @@ def test_no_loss_form_is_forgotten():
         mlp.Adam(0.01),
         mlp.Adam(0.01, (0.7, 0.8), weight_decay=0.1),
         mlp.Adam(0.01, (0.5, 0.6), amsgrad=True),
+        mlp.Adam(0.01, (0.0, 0.6), eps=1e-2, eps_hat=True),
         mlp.AdamW(0.01, weight_decay=0.3),
         mlp.AdamW(0.01, (0.5, 0.6), amsgrad=True),
         mlp.Lion(0.01),
@@ -170,7 +171,10 @@ def test_no_loss_form_is_forgotten():
 )
 @pytest.mark.parametrize("clip", [None, 0.05], ids=["whole", "clipped"])
 def test_every_optimizer(optimizer, clip, engine):
-    clipped = CLASSES.with_(optimizer=optimizer, terms=Regularization(clip_norm=clip))
+    # With weights, as in the other tests of classes: steps are compiled once for both.
+    clipped = CLASSES.with_(
+        optimizer=optimizer, terms=Regularization(clip_norm=clip), weights=uneven
+    )
     assert_steps_agree(clipped, engine)
 
 
@@ -190,6 +194,29 @@ def test_every_optimizer(optimizer, clip, engine):
 @engines(1, 3)
 def test_regularization(terms, engine):
     assert_steps_agree(CLASSES.with_(terms=terms), engine)
+
+
+PLANNED = Problem(
+    33, layers(127, 31, 3, output="softmax"), 70, 32, "cross_entropy", "labels", planned=True,
+    optimizer=mlp.Adam(0.01, eps=1e-2, eps_hat=True), terms=Regularization(0.01, 0.1, 0.2, 0.1),
+    weights=uneven,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"precision": "float32", "terms": Regularization(l1=0.01)},
+        {"terms": Regularization(l2=0.1), "batch_size": 31},
+        {"terms": Regularization(), "layers": layers(4, 3, output="softmax")},
+    ],
+    ids=repr,
+)
+@engines(1, 3)
+def test_plans(changes, engine):
+    """Weights in several blocks of the sum that is the penalty."""
+    assert_steps_agree(PLANNED.with_(**changes), engine)
 
 
 @pytest.mark.parametrize("dropout", [0.01, 0.5, 0.9])
@@ -252,7 +279,7 @@ def test_slices(engine):
     for epoch in range(EPOCHS):
         for step, cuts in ((whole, [(0, 5)]), (sliced, [(0, 2), (2, 2), (2, 3), (3, 5)])):
             assert step.batches == 5
-            step.begin_epoch(epoch, problem.rates(step))
+            problem.begin_epoch(step, epoch)
             with step.backend.capture(step) as run:
                 for start, stop in cuts:
                     run(start, stop)
@@ -295,15 +322,15 @@ def test_whole_epochs_of_the_reference():
     assert_all_near(found[1], found[0], "float64", terms=9)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", [*PRECISIONS, "planned"])
 def test_the_same_bits_for_every_number_of_threads(precision):
     found = []
+    problem = PLANNED if precision == "planned" else EVERYTHING.with_(precision=precision)
     for count in (1, 2, 3, 4):
-        problem = EVERYTHING.with_(precision=precision)
         step = problem.step(problem.network("cpu", count))
         with step.backend.capture(step) as run:
             for epoch in range(EPOCHS):
-                step.begin_epoch(epoch, problem.rates(step))
+                problem.begin_epoch(step, epoch)
                 run(0, step.batches)
         found.append(numbers(step) | batch_numbers(step, step.last))
     for other in found[1:]:
@@ -318,7 +345,7 @@ def test_two_captures_of_one_network():
         first = CLASSES.step(network)
         second = CLASSES.with_(batch_size=4, optimizer=mlp.SGD(0.1)).step(network)
         for step in (first, second):
-            step.begin_epoch(0, CLASSES.rates(step))
+            CLASSES.begin_epoch(step, 0)
         with first.backend.capture(first) as one, second.backend.capture(second) as two:
             for number in range(5):
                 one(number, number + 1)

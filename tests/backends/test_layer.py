@@ -7,7 +7,7 @@ import pytest
 
 from mlp.activations import ACTIVATIONS
 from mlp.backends.protocol import Dropout
-from tests.backends.conftest import SHAPES, exact
+from tests.backends.conftest import SHAPES, exact, shapes_for
 from tests.tolerances import assert_close
 
 EXTREMES = np.array([-1e4, -1e3, -88.8, -20.0, -1e-4, 0.0, 1e-4, 20.0, 88.8, 1e3, 1e4])
@@ -36,7 +36,7 @@ def forward(device, x, W, b, activation, dropout=None):
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_linear_forward(device, truth, draw, activation):
-    for B, I, O in SHAPES:  # noqa: E741
+    for B, I, O in shapes_for(activation):  # noqa: E741
         x, W, b = draw.normal(B, I), draw.normal(I, O, scale=I**-0.5), draw.normal(O)
         a, saved = forward(device, x, W, b, activation)
         expected_a, expected_saved = forward(truth, x, W, b, activation)
@@ -92,7 +92,7 @@ def delta(device, delta, W, saved, activation, dropout=None):
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_linear_delta(device, truth, draw, activation):
-    for B, I, O in SHAPES:  # noqa: E741
+    for B, I, O in shapes_for(activation):  # noqa: E741
         given, W = draw.normal(B, O), draw.normal(I, O, scale=O**-0.5)
         saved = saved_values(draw, activation, B, I)
         out, db = delta(device, given, W, saved, activation)

@@ -103,6 +103,37 @@ def test_extreme_outputs(device, truth, form):
     check(device, truth, form, output, target, parameter=1.0 if form == "huber" else 0.1)
 
 
+# A negative parameter -c clips the value, as sklearn.metrics.log_loss clips probabilities, and
+# leaves the gradient as it is.
+@pytest.mark.parametrize("classes", [4, 40])  # short rows take a way of their own
+def test_clipped_cross_entropy(device, truth, draw, classes):
+    output, labels = draw.normal(33, classes, scale=9.0), draw.labels(33, classes)
+    probability = np.exp(output - output.max(axis=1, keepdims=True))
+    probability /= probability.sum(axis=1, keepdims=True)
+    delta, totals = run(device, "softmax_cross_entropy", output, labels, None, -1e-3)
+    expected = log_loss(labels, np.clip(probability, 1e-3, 1 - 1e-3), classes)
+    assert_close(totals[0], expected, device.dtype, terms=33, scale=expected)
+    unclipped, larger = run(device, "softmax_cross_entropy", output, labels)
+    np.testing.assert_array_equal(delta, unclipped)
+    assert larger[0] > 1.1 * totals[0]
+
+
+def test_clipped_binary_cross_entropy(device, truth, draw):
+    output, target = draw.normal(33, 3, scale=9.0), draw.labels(99, 2).reshape(33, 3)
+    p = np.clip(1 / (1 + np.exp(-output)), 1e-3, 1 - 1e-3)
+    delta, totals = run(device, "sigmoid_cross_entropy", output, target.astype(float), None, -1e-3)
+    expected = -np.log(np.where(target, p, 1 - p)).mean(axis=1).sum()
+    assert_close(totals[0], expected, device.dtype, terms=33, scale=expected)
+    unclipped, larger = run(device, "sigmoid_cross_entropy", output, target.astype(float))
+    np.testing.assert_array_equal(delta, unclipped)
+    assert larger[0] > 1.1 * totals[0]
+
+
+def log_loss(labels, probability, classes):
+    """The sum over the rows; a clipped row of probabilities need not sum to 1."""
+    return -np.log((np.eye(classes)[labels] * probability).sum(axis=1)).sum()
+
+
 @pytest.mark.parametrize("form", PROBABILITY_FORMS)
 def test_probabilities_of_exactly_0_and_1(device, truth, form):
     output, target = np.array([[0.0, 1.0, 0.5]]), np.array([[1.0, 0.0, 0.5]])

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -36,11 +37,23 @@ def run(arguments: list[str], cache: Path, *paths: Path) -> str:
 
 
 def test_a_second_process_compiles_nothing(tmp_path):
+    """Nor does it where the first had only the rest to compile: others have filled the folder."""
+    cache, filled = tmp_path / "cache", os.environ.get("NUMBA_CACHE_DIR")
+    if filled and Path(filled).is_dir():
+        copy_what_is_whole(Path(filled), cache)
     program = ["-m", "tests.backends.every_operation"]
-    first, second = (json.loads(run(program, tmp_path, ROOT, ROOT / "kernels")) for _ in range(2))
-    assert first["compiled"] > 0
+    _, second = (json.loads(run(program, cache, ROOT, ROOT / "kernels")) for _ in range(2))
     assert second["compiled"] == 0
     assert second["loaded"] > 0
+
+
+def copy_what_is_whole(source: Path, target: Path) -> None:
+    """Copies a folder to which others may be writing: what an index names before the index."""
+    for path in sorted(source.rglob("*.nb[ic]"), key=lambda path: path.suffix):
+        copy = target / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            shutil.copy2(path, copy)
 
 
 def test_editing_a_row_function_recompiles_its_callers(tmp_path):

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from mlp.backends.protocol import PenaltySteps
 from tests.tolerances import assert_close
 
 LR, SCALE = 0.05, 0.5
@@ -45,7 +46,7 @@ def plain_adagrad(p, g, s, t, lr_decay, decay, eps):
     return p - LR / (1 + (t - 1) * lr_decay) * g / (math.sqrt(s["total"]) + eps)
 
 
-def plain_adam(p, g, s, t, beta1, beta2, eps, decay, decoupled):
+def plain_adam(p, g, s, t, beta1, beta2, eps, decay, decoupled, eps_hat):
     if decoupled:
         p = p - LR * decay * p
     else:
@@ -55,6 +56,9 @@ def plain_adam(p, g, s, t, beta1, beta2, eps, decay, decoupled):
     v = s["v"]
     if "v_max" in s:
         v = s["v_max"] = max(s["v_max"], v)
+    if eps_hat:
+        rate = LR * math.sqrt(1 - beta2**t) / (1 - beta1**t)
+        return p - rate * s["m"] / (math.sqrt(v) + eps)
     return p - LR * (s["m"] / (1 - beta1**t)) / (math.sqrt(v / (1 - beta2**t)) + eps)
 
 
@@ -85,12 +89,15 @@ VARIANTS = [
     ("rmsprop", ("square", "mean", "velocity"), (0.9, 1e-2, 0.0, 0.8)),
     ("adagrad", ("total",), (0.0, 0.0, 1e-10)),
     ("adagrad", ("total",), (0.1, 0.1, 1e-10)),
-    ("adam", ("m", "v"), (0.9, 0.999, 1e-8, 0.0, False)),
-    ("adam", ("m", "v"), (0.8, 0.99, 1e-8, 0.1, False)),
-    ("adam", ("m", "v"), (0.9, 0.999, 1e-8, 0.1, True)),
-    ("adam", ("m", "v", "v_max"), (0.9, 0.9, 1e-8, 0.1, True)),
+    ("adam", ("m", "v"), (0.9, 0.999, 1e-8, 0.0, False, False)),
+    ("adam", ("m", "v"), (0.8, 0.99, 1e-8, 0.1, False, False)),
+    ("adam", ("m", "v"), (0.9, 0.999, 1e-8, 0.1, True, False)),
+    ("adam", ("m", "v", "v_max"), (0.9, 0.9, 1e-8, 0.1, True, False)),
     ("lion", ("m",), (0.9, 0.99, 0.0)),
     ("lion", ("m",), (0.9, 0.99, 0.1)),
+    ("sgd", ("velocity",), (1.0, 0.0, 0.0, True)),
+    ("adam", ("m", "v"), (0.9, 0.999, 1e-2, 0.0, False, True)),
+    ("adam", ("m", "v", "v_max"), (0.0, 0.0, 1e-2, 0.1, True, True)),
 ]
 
 
@@ -170,6 +177,21 @@ def test_penalty(device, draw):
     assert_close(device.get(result), expected, device.dtype)
 
 
+@pytest.mark.parametrize("size", [33, 10001])
+def test_penalty_of_a_step(device, draw, size):
+    """Its factor, and its value in float64, of the step that the counters name."""
+    weights, gradients = draw.normal(size), draw.normal(size)
+    result, backend = device.put(gradients), device.backend
+    scales, values = (device.put(numbers, np.float64) for numbers in ([2.0, 0.5, 3.0], [7.0] * 3))
+    steps = PenaltySteps(scales, values, device.put([9, 41, 1, 0], np.int64))
+    backend.penalty(device.put(weights), result, 0.3, 0.7, steps)
+    expected = gradients + 0.5 * (0.3 * np.sign(weights) + 0.7 * weights)
+    assert_close(device.get(result), expected, device.dtype)
+    value = math.fsum(0.3 * abs(w) + 0.35 * w * w for w in weights.tolist())
+    assert_close(device.get(values), [7.0, value, 7.0], np.float64, terms=size)
+    np.testing.assert_array_equal(device.get(scales), [2.0, 0.5, 3.0])
+
+
 def test_decay(device, draw):
     weights = draw.normal(33)
     result = device.put(weights)
@@ -198,6 +220,17 @@ def test_clip_norm_of_nan_changes_nothing(device):
     numbers = scalars(device)
     device.backend.clip_norm(device.put([np.nan, 1.0]), 1.0, numbers)
     assert device.get(numbers)[1] == 1
+
+
+def test_begin_step_in_a_ring(backend):
+    counters = backend.from_host(np.array([0, 0, -1, 0]), np.int64)
+    rates, numbers = (backend.from_host(np.ones(n), np.float64) for n in (5, 3))
+    order = backend.from_host(np.array([5, 3, 1, 0, 2, 4]), np.int64)  # of 14 rows, six at a time
+    index = backend.zeros((3,), np.int64)
+    for rows in ([5, 3, 1], [0, 2, 4], [5, 3, 1], [0, 2, 4], [5, 3]):
+        part = index[: len(rows)]
+        backend.begin_step(counters, rates, numbers, order, part, 3)
+        np.testing.assert_array_equal(backend.to_host(part), rows)
 
 
 def test_begin_step(backend):

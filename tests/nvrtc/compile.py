@@ -14,6 +14,8 @@ from mlp_kernels.cuda.compile import LEAST_CAPABILITY, Kernel, options
 
 # Compute capabilities times ten: one of each generation of devices, from the oldest on.
 TARGETS = (10 * LEAST_CAPABILITY[0] + LEAST_CAPABILITY[1], 75, 80, 90, 100, 120)
+# Those that are always compiled for: devices of 8.0 and 10.0 take the kernels of 12.0.
+USUAL_TARGETS = tuple(target for target in TARGETS if target not in (80, 100))
 
 # What CuPy 14 adds to the options of a RawModule, besides folders of headers.
 CUPY_OPTIONS = ("-ftz=true", "--device-as-default-execution-space")

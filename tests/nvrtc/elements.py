@@ -101,6 +101,11 @@ def gradient_launches() -> Iterator[Launch]:
             yield optimizers.prepare(
                 flat, flat, SCALARS, COUNTERS, ROOM, scaling=scaling, l1=l1, max_norm=max_norm
             )
+        for scaling, max_norm in product((None, SCALING), (None, 1.0)):
+            yield optimizers.prepare(
+                flat, flat, SCALARS, COUNTERS, ROOM, scaling=scaling, l2=0.1, max_norm=max_norm,
+                penalty_scales=array(FLOAT64, 8), penalty_values=array(FLOAT64, 8),
+            )  # fmt: skip
         yield optimizers.decay(flat, SCALARS, 0.01)
 
 

@@ -8,6 +8,7 @@ from mlp_kernels.cuda.compile import Kernel
 from mlp_kernels.cuda.launch import Launch
 from tests.nvrtc.compile import (
     TARGETS,
+    USUAL_TARGETS,
     CompileFailed,
     Usage,
     compile_all,
@@ -34,7 +35,16 @@ class Compiled:
     errors: list[str]
 
 
-@pytest.fixture(scope="module", params=TARGETS, ids=lambda target: f"sm_{target}")
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "compiled" in metafunc.fixturenames:
+        # The option is unknown where pytest was not started with this folder.
+        every = metafunc.config.getoption("--all-architectures", False)
+        targets = TARGETS if every else USUAL_TARGETS
+        names = [f"sm_{target}" for target in targets]
+        metafunc.parametrize("compiled", targets, indirect=True, scope="module", ids=names)
+
+
+@pytest.fixture(scope="module")
 def compiled(request) -> Compiled:
     target = request.param
     if reason := why_no_target(target):

@@ -66,7 +66,7 @@ VALUES = {
     "narrow_delta": NARROW,
     "narrow_grads": {"FRAGMENTS": YES_OR_NO},
     "prepare_gradients": {
-        "NUMBER": COMPUTED, "UNSCALE": YES_OR_NO, "PENALTY": YES_OR_NO, "CLIP": YES_OR_NO,
+        "NUMBER": COMPUTED, "UNSCALE": YES_OR_NO, "PENALTY": {0, 1, 2}, "CLIP": YES_OR_NO,
     },
     "decay": {"NUMBER": COMPUTED},
     "gather_batch": {

@@ -40,7 +40,7 @@ def _launch(number: Any, form: str, rule: optimizers.Rule, tf32: bool = False) -
     labels = form in losses.CLASS_FORMS
     target = array(INT64, ROWS) if labels else array(compute, ROWS, 10)
     arrays = TinyArrays(
-        array(INT64, 2, 11), array(FLOAT64, 12), array(compute, P), array(compute, P),
+        array(INT64, 2, 11), array(FLOAT64, 13), array(compute, P), array(compute, P),
         array(BFLOAT16, P) if number == BFLOAT16 else None, array(number, 10_000), output, output,
         array(compute, ROWS, 64), target, array(compute, ROWS), array(INT64, ROWS),
         COUNTERS, doubles, SCALARS, TOTALS, doubles, array(FLOAT64, plan.parts),

@@ -23,17 +23,18 @@ from mlp_kernels.cpu.optimizers import (
     LEARNING_RATE,
     SEED,
     STEP,
-    Rule,
-    apply,
+    SUM_BLOCK,
     clipping_scale,
     new_epoch,
     penalize,
+    penalty_of,
     shrink,
     sum_of_squares,
 )
 from mlp_kernels.cpu.team import meet, share
 from mlp_kernels.cpu.tiles import sum_rows
 from mlp_kernels.cpu.units import Units
+from mlp_kernels.cpu.updates import Update
 
 # Columns of the table of layers: sizes; first elements in the flat parameters (W, b) and in the
 # workspace (the layer's input x, output a, what its derivative needs, its delta); the activation's
@@ -45,8 +46,6 @@ COLUMNS = 11
 # Shares of rows and of weights are in whole tiles, those of biases in whole cache lines, and those
 # of the flat buffers in what their views are aligned to.
 TILE, LINE, ALIGNED = 8, 16, 64
-# Elements of the gradients whose squares are summed at a time.
-NORM_BLOCK = 4096
 
 
 class Plan(NamedTuple):
@@ -77,12 +76,17 @@ class Plan(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """All rows (N, I), their targets, their weights (N,) or None, and the order of this epoch."""
+    """Rows (n, I), their targets, their weights (n,) or None, their order in this epoch, and N.
+
+    Row i of the epoch's N is order[i mod its size]: all are there, or some in turn, as a stream has
+    them. No batch crosses the end of the order.
+    """
 
     X: Floats
     y: Any
     weight: Floats | None
     order: Integers
+    length: int
 
 
 class Batch(NamedTuple):
@@ -101,7 +105,9 @@ class State(NamedTuple):
         workspace: flat; holds the batch and every layer's a, saved and delta.
         counters, rates, scalars, totals: see `mlp.backends.protocol`.
         room: (B * (O + ROOM),), for the loss; values: (B,) float64, the loss of each row.
-        squares: (ceil(P / NORM_BLOCK),) float64.
+        squares: (ceil(P / SUM_BLOCK),) float64.
+        penalty_scales, penalty_values: see `mlp.backends.protocol.PenaltySteps`; empty for none.
+        penalties: (ceil(weights_end / SUM_BLOCK),) float64.
     """
 
     parameters: Floats
@@ -114,6 +120,9 @@ class State(NamedTuple):
     room: Floats
     values: Doubles
     squares: Doubles
+    penalty_scales: Doubles
+    penalty_values: Doubles
+    penalties: Doubles
 
 
 @kernel()
@@ -236,8 +245,8 @@ def clipping(plan: Plan, state: State, barrier: Integers, thread: int, threads: 
     squares, size = state.squares, state.gradients.size
     first, last = share(squares.size, 1, thread, threads)
     for i in range(first, last):
-        begin = i * NORM_BLOCK
-        squares[i] = sum_of_squares(state.gradients, begin, min(begin + NORM_BLOCK, size))
+        begin = i * SUM_BLOCK
+        squares[i] = sum_of_squares(state.gradients, begin, min(begin + SUM_BLOCK, size))
     meet(barrier, threads)
     total = 0.0
     for i in range(squares.size):
@@ -246,17 +255,37 @@ def clipping(plan: Plan, state: State, barrier: Integers, thread: int, threads: 
 
 
 @kernel()
-def penalize_weights(plan: Plan, state: State, thread: int, threads: int) -> None:
+def sum_penalties(plan: Plan, state: State, thread: int, threads: int) -> None:
+    """The penalty of this thread's blocks of weights, while no thread changes any."""
+    if state.penalty_values.size > 0:
+        first, last = share(state.penalties.size, 1, thread, threads)
+        for i in range(first, last):
+            begin = i * SUM_BLOCK
+            end = min(begin + SUM_BLOCK, plan.weights_end)
+            state.penalties[i] = penalty_of(state.parameters, begin, end, plan.l1, plan.l2)
+
+
+@kernel()
+def penalize_weights(plan: Plan, state: State, number: int, thread: int, threads: int) -> None:
+    scale = 1.0
+    if state.penalty_values.size > 0:
+        scale = state.penalty_scales[number]
+        if thread == 0:
+            total = 0.0
+            for i in range(state.penalties.size):
+                total += state.penalties[i]
+            state.penalty_values[number] = total
     # Of the same elements as the update that follows: no other thread has to be waited for.
     if plan.l1 != 0 or plan.l2 != 0:
         first, last = share(state.parameters.size, ALIGNED, thread, threads)
         first, last = min(first, plan.weights_end), min(last, plan.weights_end)
-        penalize(state.parameters, state.gradients, first, last, plan.l1, plan.l2)
+        l1, l2 = scale * plan.l1, scale * plan.l2
+        penalize(state.parameters, state.gradients, first, last, l1, l2)
 
 
 @kernel()
 def update(
-    plan: Plan, rule: Rule, state: State, rate: float, gradient_scale: float, t: int,
+    plan: Plan, rule: Update, state: State, rate: float, gradient_scale: float, t: int,
     thread: int, threads: int,
 ) -> None:  # fmt: skip
     """This thread's share of the flat buffers."""
@@ -266,12 +295,15 @@ def update(
         shrink(
             p, min(first, plan.weights_end), min(last, plan.weights_end), rate, plan.weight_decay
         )
-    apply(rule, p, state.gradients, first, last, rate, gradient_scale, t)
+    call(rule.unit, (
+        p, state.gradients, rule.state0, rule.state1, rule.state2, rule.settings,
+        p.size, rule.kept, first, last, rate, gradient_scale, t,
+    ))  # fmt: skip
 
 
 @kernel()
 def steps(
-    plan: Plan, rule: Rule, rows: Rows, batch: Batch, state: State,
+    plan: Plan, rule: Update, rows: Rows, batch: Batch, state: State,
     own: Floats, barrier: Integers, start: int, stop: int, thread: int, threads: int,
 ) -> None:  # fmt: skip
     """One thread's part of the steps of batches start, ..., stop - 1 of this epoch."""
@@ -280,17 +312,19 @@ def steps(
     for number in range(start, stop):
         t = before + 1 + number - start
         begin = number * plan.batch_size
-        count = min(plan.batch_size, rows.order.size - begin)
+        count = min(plan.batch_size, rows.length - begin)
+        begin %= rows.order.size
         total = batch_weight(rows.weight, rows.order, begin, count)
         first, last = share(count, TILE, thread, threads)
         gather(plan, rows, batch, state.workspace, begin, first, last)
         pass_rows(plan, batch, state, total, first, last, seed, t, own)
         meet(barrier, threads)
         weight_gradients(plan, state, count, thread, threads, own)
+        sum_penalties(plan, state, thread, threads)
         if thread == 0:
             add_values(batch.weight, state.values, count, total, state.totals)
         meet(barrier, threads)
-        penalize_weights(plan, state, thread, threads)
+        penalize_weights(plan, state, number, thread, threads)
         scale = clipping(plan, state, barrier, thread, threads)
         rate = state.rates[number]
         update(plan, rule, state, rate, scale, t, thread, threads)
@@ -304,7 +338,7 @@ def steps(
 
 @kernel(nogil=True)
 def train(
-    plan: Plan, rule: Rule, rows: Rows, batch: Batch, state: State,
+    plan: Plan, rule: Update, rows: Rows, batch: Batch, state: State,
     scratch: Floats, barrier: Integers, start: int, stop: int,
     epoch: int, rates: Any, sums: Any, room: Integers, thread: int, threads: int,
 ) -> None:  # fmt: skip

@@ -70,6 +70,21 @@ def sign(e: Any) -> Any:
     return T(1) if e > T(0) else (T(-1) if e < T(0) else e)  # 0 and NaN stay what they are
 
 
+@kernel(forceinline=True)
+def clip_one(value: Any, least: Any, most: Any) -> Any:
+    """The value in [least, most]; NaN stays."""
+    return least if value < least else (most if value > most else value)
+
+
+@kernel(forceinline=True)
+def clip(values: Any, parameter: float) -> None:
+    """A negative parameter -c clips losses to those of probabilities in [c, 1 - c]; NaN stays."""
+    T = values.dtype.type
+    least, most = T(-np.log1p(parameter)), T(-np.log(-parameter))
+    for i in range(values.size):
+        values[i] = clip_one(values[i], least, most)
+
+
 # Class targets y are labels or rows: the compiler keeps one branch, by the target's dimensions.
 
 
@@ -199,6 +214,11 @@ def elements(
             z = output[j]
             losses[j] = softplus(z) - z * y[j]
             delta[j] = sigmoid(z) - y[j]
+        if parameter < 0:
+            for j in range(output.size):
+                # From the rounded probability, as scikit-learn does: 1 - a has few digits near 1.
+                a, t = clip_one(sigmoid(output[j]), -limit, T(1) + limit), y[j]
+                losses[j] = -(t * log(a) + (T(1) - t) * log(T(1) - a))
     elif code == BINARY_CROSS_ENTROPY:
         for j in range(output.size):
             a, t = output[j], y[j]
@@ -259,10 +279,12 @@ def loss_rows(
     """
     rows, width = output.shape
     if code == SOFTMAX_CROSS_ENTROPY:
-        if target.ndim == 1 and parameter == 0 and 2 <= width <= SHORT_ROW:
+        if target.ndim == 1 and parameter <= 0 and 2 <= width <= SHORT_ROW:
             softmax_cross_entropy_of_labels(output, target, delta, room, values)
         else:
-            softmax_cross_entropy(output, target, parameter, delta, values)
+            softmax_cross_entropy(output, target, max(parameter, 0.0), delta, values)
+        if parameter < 0:
+            clip(values[:rows], parameter)
     elif code == CROSS_ENTROPY:
         cross_entropy(output, target, parameter, delta, values)
     elif target.ndim == 2:

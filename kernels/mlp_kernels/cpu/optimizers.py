@@ -24,6 +24,9 @@ from mlp_kernels.cpu.philox import shuffle
 SEED, STEP, BATCH = range(3)
 LEARNING_RATE, GRADIENT_SCALE, SKIP = range(3)
 
+# Elements of the flat buffers that are summed at a time, by one thread.
+SUM_BLOCK = 4096
+
 
 class Sgd(NamedTuple):
     """`g += weight_decay p; v = momentum v + (1 - dampening) g; p -= lr v`.
@@ -66,6 +69,7 @@ class Adam(NamedTuple):
     """`m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; p -= lr m' / (sqrt(v') + eps)`.
 
     m' = m / (1 - b1^t), v' = v / (1 - b2^t). The decay is added to g, or if decoupled taken from p.
+    With eps_hat, eps / sqrt(1 - b2^t) stands for eps: it is beside sqrt(v) then.
     """
 
     m: Floats
@@ -76,6 +80,7 @@ class Adam(NamedTuple):
     eps: float
     weight_decay: float
     decoupled: bool
+    eps_hat: bool
 
 
 class Lion(NamedTuple):
@@ -166,16 +171,16 @@ def adam(
     rate: float, gradient_scale: float, t: int,
 ) -> None:  # fmt: skip
     T = p.dtype.type
-    m, v, v_max, beta1, beta2, eps, weight_decay, decoupled = rule
+    m, v, v_max, beta1, beta2, eps, weight_decay, decoupled, eps_hat = rule
     p, gradients = p[first:last], gradients[first:last]
     m, v, v_max = m[first:last], v[first:last], v_max[first:last]
     scale = T(gradient_scale)
     lr = T(rate / (1 - beta1 ** float(t)))
-    root_scale = T(1 / math.sqrt(1 - beta2 ** float(t)))
+    of_root = 1 / math.sqrt(1 - beta2 ** float(t))
+    root_scale, floor = T(of_root), T(eps * of_root if eps_hat else eps)
     decay = T(0.0 if decoupled else weight_decay)
     shrink = T(1 - rate * weight_decay if decoupled else 1.0)
     keep1, take1, keep2, take2 = T(beta1), T(1 - beta1), T(beta2), T(1 - beta2)
-    floor = T(eps)
     if v_max.size > 0:
         for i in range(p.size):
             g = gradients[i] * scale + decay * p[i]
@@ -321,6 +326,40 @@ def penalty(weights: Floats, gradients: Floats, l1: float, l2: float) -> None:
     penalize(weights, gradients, 0, weights.size, l1, l2)
 
 
+@kernel(fastmath={"reassoc"})  # as of sum_of_squares
+def penalty_of(weights: Floats, first: int, last: int, l1: float, l2: float) -> float:
+    """`l1 sum|w| + l2/2 sum w^2` of some weights."""
+    absolute, squares = 0.0, 0.0
+    for w32 in weights[first:last]:
+        w = np.float64(w32)
+        absolute += abs(w)
+        squares += w * w
+    return l1 * absolute + l2 / 2 * squares
+
+
+@kernel()
+def penalty_of_step(
+    weights: Floats, gradients: Floats, l1: float, l2: float,
+    scales: Doubles, values: Doubles, counters: Integers,
+) -> None:  # fmt: skip
+    """`gradients += scales[k] (l1 sign(weights) + l2 weights)`, of the step k = counters[BATCH].
+
+    values[k] receives l1 sum|weights| + l2/2 sum weights^2.
+    """
+    floats(weights, gradients)
+    doubles(scales, values)
+    int64s(counters)
+    same_size(weights, gradients)
+    k = counters[BATCH]
+    if not 0 <= k < min(scales.size, values.size):
+        raise IndexError("the epoch has no such batch")
+    total = 0.0
+    for first in range(0, weights.size, SUM_BLOCK):
+        total += penalty_of(weights, first, min(first + SUM_BLOCK, weights.size), l1, l2)
+    values[k] = total
+    penalize(weights, gradients, 0, weights.size, l1 * scales[k], l2 * scales[k])
+
+
 @kernel()
 def decay(weights: Floats, scalars: Doubles, weight_decay: float) -> None:
     """`weights *= 1 - learning rate * weight_decay`, unless the update is to be skipped."""
@@ -397,7 +436,7 @@ def begin_step(
 ) -> None:
     """counters[BATCH] += 1, counters[STEP] += 1, scalars = [rates[counters[BATCH]], 1, 0].
 
-    index (B,) receives order[batch_size * counters[BATCH]] and the B - 1 that follow.
+    index (B,) receives order[batch_size * counters[BATCH] mod its size] and the B - 1 that follow.
     """
     int64s(counters, order, index)
     doubles(rates, scalars)
@@ -407,7 +446,7 @@ def begin_step(
         raise IndexError("the epoch has no such batch")
     scalars[LEARNING_RATE] = rates[counters[BATCH]]
     scalars[GRADIENT_SCALE], scalars[SKIP] = 1.0, 0.0
-    first = counters[BATCH] * batch_size
+    first = counters[BATCH] * batch_size % order.size
     if first + index.size > order.size:
         raise IndexError("the epoch has no such batch")
     for i in range(index.size):

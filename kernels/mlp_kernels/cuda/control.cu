@@ -4,15 +4,17 @@
 #include <state.cuh>
 
 // counters[BATCH] += 1, counters[STEP] += 1, scalars (3,) = [rates[counters[BATCH]], 1, 0], and
-// index (rows,) = order[batch_size * counters[BATCH]] and what follows.
+// index (rows,) = order (places,) at batch_size * counters[BATCH] mod places and what follows.
 extern "C" __global__ void begin_step(long long* counters, const double* rates, double* scalars,
                                       const long long* order, long long* index, long long rows,
-                                      long long batch_size, unsigned* ticket) {
+                                      long long batch_size, long long places, unsigned* ticket) {
     const long long batch = counters[BATCH] + 1, step = counters[STEP] + 1;
     const long long threads = static_cast<long long>(gridDim.x) * blockDim.x;
+    const long long row = batch_size * batch;
+    const long long* place = order + (row < places ? row : row % places);
     for (long long i = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; i < rows;
          i += threads) {
-        index[i] = order[batch_size * batch + i];
+        index[i] = place[i];
     }
     // Only when all blocks have read the counters may they change.
     if (is_last_block(ticket, gridDim.x) && threadIdx.x == 0) {

@@ -16,8 +16,8 @@ def begin_step(
 ) -> Launch:
     """counters[BATCH] += 1, counters[STEP] += 1, scalars = [rates[counters[BATCH]], 1, 0].
 
-    index (B,) receives order[batch_size * counters[BATCH]] and the B - 1 that follow. That the
-    epoch has such a batch is the caller's to know: the counters are on the device.
+    index (B,) receives order[batch_size * counters[BATCH] mod its size] and the B - 1 that follow.
+    That these are there is the caller's to know: the counters are on the device.
     """
     _check_counters(counters)
     check_shape("scalars", scalars, 3)
@@ -30,7 +30,7 @@ def begin_step(
     return Launch(
         Kernel.of("control.cu", "begin_step"), (blocks_for(index.size), 1, 1), (BLOCK, 1, 1),
         (counters, rates, scalars, order, index, np.int64(index.size), np.int64(batch_size),
-         room.tickets(1)),
+         np.int64(order.size), room.tickets(1)),
     )  # fmt: skip
 
 

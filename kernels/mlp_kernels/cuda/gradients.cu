@@ -1,6 +1,7 @@
 // What happens to the gradients between the backward pass and the update, in one pass.
 //
-// Macros: NUMBER: float or double; UNSCALE, PENALTY, CLIP: 1 for each part that is wanted.
+// Macros: NUMBER: float or double; UNSCALE, PENALTY, CLIP: 1 for each part that is wanted, and
+// PENALTY 2 where it has a factor in each step, and its value is wanted.
 #include <elements.cuh>
 #include <philox.cuh>
 #include <reduce.cuh>
@@ -41,17 +42,21 @@ __device__ __forceinline__ bool sum_grid(C& x, C* partial, unsigned* ticket) {
 }
 
 // gradients (size,), in place: divided by scaling[LOSS_SCALE]; + l1 sign(w) + l2 w of the first
-// weights_end of weights. Then scalars[GRADIENT_SCALE] = min(1, max_norm / (norm + 1e-6)), and
-// scaling, scalars[SKIP] and counters[SKIPPED] as `rescale` says. partial (2 gridDim.x,).
+// weights_end of weights, times penalty_scales[counters[BATCH]] if there are some. Then
+// scalars[GRADIENT_SCALE] = min(1, max_norm / (norm + 1e-6)), and scaling, scalars[SKIP] and
+// counters[SKIPPED] as `rescale` says, and penalty_values[counters[BATCH]] = l1 sum|w| +
+// l2/2 sum w^2. partial (3 gridDim.x,).
 extern "C" __global__ void prepare_gradients(NUMBER* gradients, const NUMBER* weights,
                                              long long size, long long weights_end, double l1,
                                              double l2, double max_norm, double* scaling,
-                                             double* scalars, long long* counters, double* partial,
-                                             unsigned* tickets) {
+                                             double* scalars, long long* counters,
+                                             const double* penalty_scales, double* penalty_values,
+                                             double* partial, unsigned* tickets) {
     constexpr int N = pack_size<NUMBER>();
     const NUMBER factor = UNSCALE ? static_cast<NUMBER>(1 / scaling[LOSS_SCALE]) : NUMBER(1);
-    const NUMBER one = static_cast<NUMBER>(l1), two = static_cast<NUMBER>(l2);
-    double squares = 0, not_finite = 0;
+    const double share = PENALTY == 2 ? penalty_scales[counters[BATCH]] : 1;
+    const NUMBER one = static_cast<NUMBER>(share * l1), two = static_cast<NUMBER>(share * l2);
+    double squares = 0, not_finite = 0, penalty = 0;
     const bool wide = is_aligned<N>(gradients);
     for_elements<N>(size, wide, [&](auto count, long long i) {
         constexpr int n = decltype(count)::value;
@@ -64,6 +69,10 @@ extern "C" __global__ void prepare_gradients(NUMBER* gradients, const NUMBER* we
             if (PENALTY && i + j < weights_end) {
                 const NUMBER w = weights[i + j];
                 g.at[j] += one * sign(w) + two * w;
+                if (PENALTY == 2) {
+                    const double exact = w;
+                    penalty += l1 * fabs(exact) + l2 / 2 * exact * exact;
+                }
             }
             if (CLIP) squares += static_cast<double>(g.at[j]) * g.at[j];
         }
@@ -75,5 +84,9 @@ extern "C" __global__ void prepare_gradients(NUMBER* gradients, const NUMBER* we
     }
     if (UNSCALE && sum_grid(not_finite, partial + gridDim.x, tickets + 1) && threadIdx.x == 0) {
         rescale(not_finite == 0, scaling, scalars, counters);
+    }
+    if (PENALTY == 2 && sum_grid(penalty, partial + 2 * gridDim.x, tickets + 2) &&
+        threadIdx.x == 0) {
+        penalty_values[counters[BATCH]] = penalty;
     }
 }

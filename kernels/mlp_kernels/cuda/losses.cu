@@ -34,6 +34,7 @@ extern "C" __global__ void loss(const OUTPUT* output, const Target* target, cons
                                 unsigned* ticket) {
     const double total = WEIGHTED ? room[0] : static_cast<double>(rows);
     const double scale = SCALED ? scaling[LOSS_SCALE] : 1.0;
+    const OUTPUT smoothing = smoothing_of(static_cast<OUTPUT>(parameter));
     double sum = 0;
     for_row_groups<ROW_LANES>(rows, width, [&](RowGroup<ROW_LANES> group) {
         const double w = WEIGHTED && group.width > 0 ? weight[group.row] : 1.0;
@@ -41,7 +42,7 @@ extern "C" __global__ void loss(const OUTPUT* output, const Target* target, cons
         const OUTPUT value = FORM::row(
             group, [&](long long k) { return output[group.start + k]; },
             [&](long long k) {
-                return target_of(target, group.row, k, width, static_cast<OUTPUT>(parameter));
+                return target_of(target, group.row, k, width, smoothing);
             },
             static_cast<OUTPUT>(parameter),
             [&](long long k, OUTPUT gradient) {

@@ -15,13 +15,27 @@ __device__ __forceinline__ C floored_divisor(C a) {
     return a < C(1e-12) ? C(1e-12) : a;
 }
 
+// The smoothing that the parameter of a form of classes asks for.
+template <class C>
+__device__ __forceinline__ C smoothing_of(C parameter) {
+    return parameter > C(0) ? parameter : C(0);
+}
+
+// A negative parameter -c clips the value to that of probabilities in [c, 1 - c]; NaN stays.
+template <class C>
+__device__ __forceinline__ C clipped(C value, C parameter) {
+    if (!(parameter < C(0))) return value;
+    const C least = -log1p(parameter), most = -log(-parameter);
+    return value < least ? least : value > most ? most : value;
+}
+
 // --- class targets: output(k), target(k) of class k, already smoothed; put(k, gradient) ----------
 
 struct SoftmaxCrossEntropy {
     static constexpr bool CLASSES = true;
     template <class C, int LANES, class Output, class TargetOf, class Put>
-    static __device__ __forceinline__ C row(const RowGroup<LANES>& group, Output z, TargetOf t, C,
-                                            Put put) {
+    static __device__ __forceinline__ C row(const RowGroup<LANES>& group, Output z, TargetOf t,
+                                            C parameter, Put put) {
         const C top = group.largest(group.width > 0 ? z(0) : C(0), z);
         const C total = group.template sum<C>([&](long long k) { return exp(z(k) - top); });
         const C mass = group.template sum<C>(t);
@@ -32,7 +46,7 @@ struct SoftmaxCrossEntropy {
             value -= target * (shifted - log_total);
             put(k, exp(shifted) / total * mass - target);
         });
-        return sum_lanes<LANES>(value);
+        return clipped(sum_lanes<LANES>(value), parameter);
     }
 };
 
@@ -72,10 +86,15 @@ struct Mean {
 
 struct SigmoidCrossEntropy : Mean<SigmoidCrossEntropy> {
     template <class C>
-    static __device__ __forceinline__ C element(C z, C y, C, C& gradient) {
+    static __device__ __forceinline__ C element(C z, C y, C parameter, C& gradient) {
         const C e = exp(z < C(0) ? z : -z);
-        gradient = (z < C(0) ? e : C(1)) / (C(1) + e) - y;
-        return (z < C(0) ? C(0) : z) - z * y + log1p(e);
+        const C a = (z < C(0) ? e : C(1)) / (C(1) + e);
+        gradient = a - y;
+        if (!(parameter < C(0))) return (z < C(0) ? C(0) : z) - z * y + log1p(e);
+        // From the rounded probability, as scikit-learn does: 1 - a has few digits near 1.
+        const C least = -parameter, most = C(1) + parameter;
+        const C p = a < least ? least : a > most ? most : a;
+        return -(y * log(p) + (C(1) - y) * log(C(1) - p));
     }
 };
 

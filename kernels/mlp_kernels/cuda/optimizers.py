@@ -16,7 +16,7 @@ from mlp_kernels.cuda.types import BLOCK, blocks_for, check_dtype, check_shape, 
 
 # Blocks that sum squares: the last of them adds up what all have left.
 MOST_PARTS = 1024
-MOST_SETTINGS = 5
+MOST_SETTINGS = 6
 
 
 class Sgd(NamedTuple):
@@ -55,6 +55,7 @@ class Adam(NamedTuple):
     eps: float
     weight_decay: float
     decoupled: bool
+    eps_hat: bool = False
 
 
 class Lion(NamedTuple):
@@ -81,14 +82,18 @@ def prepare(
     l1: float = 0.0,
     l2: float = 0.0,
     max_norm: float | None = None,
+    penalty_scales: Any | None = None,
+    penalty_values: Any | None = None,
 ) -> Launch:
     """What stands between the backward pass and the update, in one pass over gradients (P,).
 
     With scaling (2,), gradients *= 1 / scaling[LOSS_SCALE], and scalars[SKIP], counters[SKIPPED]
     and scaling as `Backend.unscale` says. With l1 or l2, gradients += l1 sign(w) + l2 w of weights,
-    the first of the parameters. With max_norm, scalars[GRADIENT_SCALE] is
-    min(1, max_norm / (norm + 1e-6)), of the gradients after both. A penalty by itself needs neither
-    scalars nor counters, and a norm no counters.
+    the first of the parameters; with penalty_scales and penalty_values, both (batches,), the sum is
+    times penalty_scales[k], and penalty_values[k] is l1 sum|w| + l2/2 sum w^2, of the step
+    k = counters[BATCH]. With max_norm, scalars[GRADIENT_SCALE] is min(1, max_norm / (norm + 1e-6)),
+    of the gradients after both. A penalty by itself needs neither scalars nor, without these
+    arrays, counters, and a norm no counters.
     """
     _check_flat(gradients, gradients=gradients)
     _check_small(scalars, counters)
@@ -97,22 +102,29 @@ def prepare(
     check_dtype("weights", weights, gradients.dtype)
     if scalars is None and not (scaling is None and max_norm is None):
         raise ValueError("loss scaling and a norm need scalars")
-    if counters is None and scaling is not None:
-        raise ValueError("loss scaling needs counters")
+    of_steps = [array for array in (penalty_scales, penalty_values) if array is not None]
+    if counters is None and (scaling is not None or of_steps):
+        raise ValueError("loss scaling and penalties of steps need counters")
+    if len(of_steps) == 1:
+        raise ValueError("penalties of steps are both factors and values")
+    for array in of_steps:
+        check_shape("penalty_scales and penalty_values", array, of_steps[0].size)
+        check_dtype("penalty_scales and penalty_values", array, np.float64)
     if scaling is not None:
         check_shape("scaling", scaling, 2)
         check_dtype("scaling", scaling, np.float64)
+    penalty = (2 if of_steps else 1) if l1 or l2 else 0
     kernel = Kernel.of(
         "gradients.cu", "prepare_gradients", NUMBER=number_type(gradients.dtype),
-        UNSCALE=int(scaling is not None), PENALTY=int(bool(l1 or l2)),
+        UNSCALE=int(scaling is not None), PENALTY=penalty,
         CLIP=int(max_norm is not None),
     )  # fmt: skip
     blocks = blocks_for(gradients.size, 4 * BLOCK, MOST_PARTS)
     return Launch(
         kernel, (blocks, 1, 1), (BLOCK, 1, 1),
         (gradients, weights, np.int64(gradients.size), np.int64(weights.size), np.float64(l1),
-         np.float64(l2), np.float64(max_norm or 0.0), scaling, scalars, counters,
-         room.numbers(2 * blocks, np.float64), room.tickets(2)),
+         np.float64(l2), np.float64(max_norm or 0.0), scaling, scalars, counters, penalty_scales,
+         penalty_values, room.numbers(3 * blocks, np.float64), room.tickets(3)),
     )  # fmt: skip
 
 

@@ -84,12 +84,13 @@ struct Adam {  // state: m, v, v_max
     __device__ __forceinline__ void begin(const double* setting, Moment now) {
         const bool decoupled = setting[4] != 0;
         lr = static_cast<C>(now.rate / (1 - pow(setting[0], now.t)));
-        root = static_cast<C>(sqrt(1 - pow(setting[1], now.t)));
         keep1 = static_cast<C>(setting[0]);
         take1 = static_cast<C>(1 - setting[0]);
         keep2 = static_cast<C>(setting[1]);
         take2 = static_cast<C>(1 - setting[1]);
-        eps = static_cast<C>(setting[2]);
+        const double of_root = sqrt(1 - pow(setting[1], now.t));
+        root = static_cast<C>(of_root);
+        eps = static_cast<C>(setting[5] != 0 ? setting[2] / of_root : setting[2]);
         decay = static_cast<C>(decoupled ? 0 : setting[3]);
         shrink = static_cast<C>(decoupled ? 1 - now.rate * setting[3] : 1);
     }

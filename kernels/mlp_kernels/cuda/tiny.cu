@@ -21,6 +21,7 @@ __device__ __forceinline__ void begin(const Plan& plan, const double* rates, lon
     now.first = plan.batch_size * now.counters[BATCH];
     now.rows = static_cast<int>(min(static_cast<long long>(plan.batch_size), size - now.first));
     now.rate = rates[now.counters[BATCH]];
+    now.penalty = plan.penalty_scales ? plan.penalty_scales[now.counters[BATCH]] : 1;
     now.weight = now.rows;
     if (!plan.weight) return;
     double sum = 0;
@@ -35,8 +36,9 @@ __device__ __forceinline__ void begin(const Plan& plan, const double* rates, lon
 // the batch at a time, at most MOST_ROWS; split: columns of a part of phase 0, a power of 2, or 0;
 // widest: most outputs of a layer; parts: of all dW. parameters, gradients, states, copies: flat;
 // tape, output and output_saved: see mlp.backpropagation. Labels or numbers are the targets, weight
-// may be null. values (batch_size,); squares (parts,); counter: see grid_barrier. Gradients are
-// those of the last step.
+// may be null. penalty_scales, penalty_values: see optimizers.prepare; with penalties (parts,), or
+// all null. values (batch_size,); squares (parts,); counter: see grid_barrier. Gradients are those
+// of the last step.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     tiny_steps(long long steps, const long long* layers, const double* settings, int depth,
                int batch_size, int each, int split, int widest, int parts, C* parameters,
@@ -44,7 +46,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                NUMBER* tape, C* output, C* output_saved, const C* X, const long long* labels,
                const C* numbers, const C* weight, const long long* order, long long size,
                long long* counters, const double* rates, double* scalars, double* totals,
-               double* values, double* squares, unsigned* counter) {
+               double* values, double* squares, const double* penalty_scales,
+               double* penalty_values, double* penalties, unsigned* counter) {
     DYNAMIC_SHARED(memory);
     __shared__ long long table[MOST_LAYERS * COLUMNS];
     __shared__ double chosen[SCALES + MOST_LAYERS];
@@ -53,7 +56,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     for (int i = threadIdx.x; i < SCALES + depth; i += THREADS) chosen[i] = settings[i];
     const Plan plan{table, chosen, depth, batch_size, split, widest, parts, parameters, gradients,
                     {state0, state1, state2}, copies, weights_end, tape, output, output_saved, X,
-                    labels, numbers, weight, order, values, squares, memory};
+                    labels, numbers, weight, order, values, squares, penalty_scales,
+                    penalty_values, penalties, memory};
     Now now;
     for (int i = 0; i < 4; ++i) now.counters[i] = counters[i];
     __syncthreads();
@@ -66,13 +70,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             first_layer(plan, now);
             grid_barrier(counter);
         }
+        if (penalty_scales) sum_penalties(plan);
         pass_rows(plan, now, each);
         grid_barrier(counter, [&] {  // powers in double are dear: while the block waits
             const long long t = now.counters[STEP] - now.counters[SKIPPED];
             shared_rule.begin(chosen + OF_RULE, {now.rate, static_cast<double>(t)});
         });
         const Rule rule = shared_rule;
-        if (blockIdx.x == gridDim.x - 1) add_losses(plan, now, totals);  // it has least to do
+        if (blockIdx.x == gridDim.x - 1) {  // it has least to do
+            add_losses(plan, now, totals);
+            if (penalty_scales) add_penalties(plan, now);
+        }
         update_parts(plan, now, rule, clips);
         if (clips) {
             grid_barrier(counter);

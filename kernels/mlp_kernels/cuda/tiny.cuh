@@ -21,7 +21,7 @@ enum Column {
     FIRST_PART, COLUMNS
 };
 // Places in the array of settings; after them 1 / (1 - rate) of each layer's dropout.
-enum Setting { PARAMETER, L1, L2, WEIGHT_DECAY, MAX_NORM, OF_RULE, SCALES = OF_RULE + 5 };
+enum Setting { PARAMETER, L1, L2, WEIGHT_DECAY, MAX_NORM, OF_RULE, SCALES = OF_RULE + 6 };
 
 constexpr int SOFTMAX = 11;
 

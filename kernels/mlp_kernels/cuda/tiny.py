@@ -145,7 +145,7 @@ class TinyPlan:
         weight_decay: float,
         max_norm: float | None,
     ) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """The numbers (10 + L,) float64 that the kernel reads, in the order of tiny.cuh.
+        """The numbers (11 + L,) float64 that the kernel reads, in the order of tiny.cuh.
 
         parameter is the loss form's; l1, l2, weight_decay and max_norm as in `optimizers.prepare`
         and `optimizers.update`.
@@ -169,6 +169,8 @@ class TinyArrays:
         X, target, weight: all rows (N, I), labels (N,) or numbers (N, O), weights (N,) or None.
         order: (N,); counters, rates, scalars, totals: see `mlp.backends.protocol`.
         values: (B,) float64; squares: (parts of the plan,) float64.
+        penalty_scales, penalty_values: see `optimizers.prepare`; with penalties (parts of the
+            plan,) float64, or all None.
         arrived: (1,) uint32, 0 at first; used by nothing else.
     """
 
@@ -191,6 +193,9 @@ class TinyArrays:
     values: Any
     squares: Any
     arrived: Any
+    penalty_scales: Any | None = None
+    penalty_values: Any | None = None
+    penalties: Any | None = None
 
 
 def tiny_steps(
@@ -230,7 +235,7 @@ def tiny_steps(
          *states, a.copies, np.int64(weights_end), a.tape, a.output, a.output_saved, a.X,
          a.target if labels else None, None if labels else a.target, a.weight, a.order,
          np.int64(a.order.size), a.counters, a.rates, a.scalars, a.totals, a.values, a.squares,
-         a.arrived),
+         a.penalty_scales, a.penalty_values, a.penalties, a.arrived),
         plan.shared(each), cooperative=True,
     )  # fmt: skip
 
@@ -241,7 +246,7 @@ def _check(plan: TinyPlan, arrays: TinyArrays, states: Sequence[Any], labels: bo
     size, rows, outputs = arrays.parameters.size, arrays.order.size, plan.layers[-1].outputs
     shapes: dict[str, tuple[Any, Any, tuple[int, ...]]] = {
         "table": (arrays.table, np.int64, (len(plan.layers), 11)),
-        "settings": (arrays.settings, np.float64, (10 + len(plan.layers),)),
+        "settings": (arrays.settings, np.float64, (11 + len(plan.layers),)),
         "parameters": (arrays.parameters, number, (size,)),
         "gradients": (arrays.gradients, number, (size,)),
         "output": (arrays.output, number, (plan.batch_size, outputs)),
@@ -266,6 +271,11 @@ def _check(plan: TinyPlan, arrays: TinyArrays, states: Sequence[Any], labels: bo
         shapes["copies"] = arrays.copies, plan.dtype, (size,)
     if arrays.weight is not None:
         shapes["weight"] = arrays.weight, number, (rows,)
+    if arrays.penalty_scales is not None:
+        batches = (arrays.penalty_scales.size,)
+        shapes["penalty_scales"] = arrays.penalty_scales, np.float64, batches
+        shapes["penalty_values"] = arrays.penalty_values, np.float64, batches
+        shapes["penalties"] = arrays.penalties, np.float64, (plan.parts,)
     for name, (array, dtype, shape) in shapes.items():
         if array is None:
             raise ValueError(f"{name} are needed")

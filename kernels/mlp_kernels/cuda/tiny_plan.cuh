@@ -23,6 +23,8 @@ struct Plan {
     const C *numbers, *weight;
     const long long* order;
     double *values, *squares;
+    const double* penalty_scales;  // with both others, or null
+    double *penalty_values, *penalties;
     unsigned char* memory;
 
     __device__ __forceinline__ int at(int layer, Column column) const {
@@ -47,6 +49,7 @@ struct Now {
     long long first;      // of the batch, in the epoch's order
     int rows;             // of the batch
     double rate, weight;  // learning rate, sum of the rows' weights
+    double penalty;       // factor of the penalty's gradient
     bool is_last;         // of the launch
 };
 

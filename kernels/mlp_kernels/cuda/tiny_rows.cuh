@@ -159,6 +159,7 @@ __device__ __forceinline__ void softmax_delta(Rows rows, int width, const C* a, 
 __device__ __forceinline__ void row_losses(const Plan& plan, const Now& now, Rows rows, int width,
                                            const C* a, C* gradient) {
     const C parameter = static_cast<C>(plan.settings[PARAMETER]);
+    const C smoothing = smoothing_of(parameter);
     const RowGroup<32> group(0, rows.count, width);
     const int r = static_cast<int>(group.row);
     const long long row = group.width > 0 ? plan.order[now.first + rows.first + r] : 0;
@@ -166,7 +167,7 @@ __device__ __forceinline__ void row_losses(const Plan& plan, const Now& now, Row
     const C share = static_cast<C>(w / now.weight);
     auto target = [&](long long k) {
         const C y = plan.labels ? C(plan.labels[row] == k ? 1 : 0) : plan.numbers[row * width + k];
-        return FORM::CLASSES ? y * (1 - parameter) + parameter / width : y;
+        return FORM::CLASSES ? y * (1 - smoothing) + smoothing / width : y;
     };
     const C value = FORM::row(
         group, [&](long long k) { return a[k * rows.room + r]; }, target, parameter,

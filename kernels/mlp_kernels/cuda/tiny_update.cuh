@@ -115,10 +115,36 @@ __device__ __forceinline__ C shrinking(const Plan& plan, const Now& now) {
 }
 
 // What l1 and l2 add to the gradient of a parameter.
-__device__ __forceinline__ C penalty(const Plan& plan, int at, C w) {
-    const C one = static_cast<C>(plan.settings[L1]), two = static_cast<C>(plan.settings[L2]);
+__device__ __forceinline__ C penalty(const Plan& plan, const Now& now, int at, C w) {
+    const C one = static_cast<C>(now.penalty * plan.settings[L1]);
+    const C two = static_cast<C>(now.penalty * plan.settings[L2]);
     if (at >= plan.weights_end || (one == 0 && two == 0)) return 0;
     return one * (w > C(0) ? C(1) : w < C(0) ? C(-1) : w) + two * w;  // 0 and NaN stay
+}
+
+// In phase 1, when no weight changes: the penalty of as many shares of the weights as dW has parts,
+// so that no sum depends on how many blocks there are.
+__device__ __forceinline__ void sum_penalties(const Plan& plan) {
+    const double l1 = plan.settings[L1], l2 = plan.settings[L2];
+    const long long each = (plan.weights_end + plan.parts - 1) / plan.parts;
+    for (int number = blockIdx.x; number < plan.parts; number += gridDim.x) {
+        const long long stop = min((number + 1) * each, plan.weights_end);
+        double sum = 0;
+        for (long long i = number * each + threadIdx.x; i < stop; i += THREADS) {
+            const double w = plan.parameters[i];
+            sum += l1 * fabs(w) + l2 / 2 * w * w;
+        }
+        sum = sum_block<THREADS>(sum);
+        if (threadIdx.x == 0) plan.penalties[number] = sum;
+    }
+}
+
+// Their sum is the penalty of this step, in one block.
+__device__ __forceinline__ void add_penalties(const Plan& plan, const Now& now) {
+    double sum = 0;
+    for (int i = threadIdx.x; i < plan.parts; i += THREADS) sum += plan.penalties[i];
+    sum = sum_block<THREADS>(sum);
+    if (threadIdx.x == 0) plan.penalty_values[now.counters[BATCH]] = sum;
 }
 
 // Phase 2: gradients of this block's parts. Where they are clipped they are left in memory, with
@@ -132,7 +158,7 @@ __device__ __forceinline__ void update_parts(const Plan& plan, const Now& now, c
         multiply_part(plan, now, part, sums);
         double squares = 0;
         part.each(plan, [&](int j, int at) {
-            const C g = sums[j] + penalty(plan, at, held.p[j]);
+            const C g = sums[j] + penalty(plan, now, at, held.p[j]);
             if (clips || now.is_last) plan.gradients[at] = g;
             if (clips) {
                 squares += static_cast<double>(g) * g;

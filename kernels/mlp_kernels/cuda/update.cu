@@ -26,11 +26,11 @@ extern "C" __global__ void update(NUMBER* parameters, const NUMBER* gradients, N
                                   long long weights_end, double weight_decay,
                                   const double* scalars, const long long* counters,
                                   double setting0, double setting1, double setting2,
-                                  double setting3, double setting4) {
+                                  double setting3, double setting4, double setting5) {
     if (scalars[SKIP] == 1) return;
     __shared__ RULE<C, KEPT> shared;
     if (threadIdx.x == 0) {  // powers in double are dear: once in a block
-        const double settings[] = {setting0, setting1, setting2, setting3, setting4};
+        const double settings[] = {setting0, setting1, setting2, setting3, setting4, setting5};
         const long long step = counters ? counters[STEP] - counters[SKIPPED] : 1;
         shared.begin(settings, {scalars[LEARNING_RATE], static_cast<double>(step)});
     }

@@ -83,8 +83,9 @@ class Rules(ABC):
         eps: float,
         weight_decay: float,
         decoupled: bool,
+        eps_hat: bool = False,
     ) -> None:
-        rule = Adam(m, v, v_max, beta1, beta2, eps, weight_decay, decoupled)
+        rule = Adam(m, v, v_max, beta1, beta2, eps, weight_decay, decoupled, eps_hat)
         self._update(rule, parameters, gradients, scalars, counters)
 
     def lion(

@@ -44,6 +44,7 @@ class TinySteps:
         self._blocks = blocks or self._plan.blocks(backend.on.processors)
         self._rule = backend.rule_of(steps)
         flat, tape, terms = steps.flat, steps.full.tape, steps.regularization
+        penalty = steps.penalty_steps
         settings = self._plan.settings(
             self._rule, steps.joined.parameter, terms.l1, terms.l2, terms.weight_decay,
             terms.clip_norm,
@@ -58,6 +59,9 @@ class TinySteps:
             values=backend.empty((steps.batch_size,), np.float64),
             squares=backend.empty((self._plan.parts,), np.float64),
             arrived=backend.zeros((1,), np.uint32),
+            penalty_scales=None if penalty is None else penalty.scales,
+            penalty_values=None if penalty is None else penalty.values,
+            penalties=None if penalty is None else backend.empty((self._plan.parts,), np.float64),
         )  # fmt: skip
         with backend.on.recorded():
             self(1)  # compiles the kernel before the first step
