@@ -22,10 +22,14 @@ Words: TypeAlias = np.ndarray[Any, np.dtype[np.uint32]]
 Doubles: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 
 PURPOSE_INITIALIZE, PURPOSE_SHUFFLE, PURPOSE_DROPOUT, PURPOSE_CHECK = 0, 1, 2, 3
+# Of rows that are read in blocks: the order of the blocks, that of a window's rows, which are held
+# out.
+PURPOSE_BLOCKS, PURPOSE_WINDOW, PURPOSE_HOLD_OUT = 4, 5, 6
 
 MULTIPLIER_0, MULTIPLIER_1 = 0xD2511F53, 0xCD9E8D57
 WEYL_0, WEYL_1 = 0x9E3779B9, 0xBB67AE85
 ROUNDS = 10
+BLOCKS_AT_ONCE = 2**14  # so that the words in between stay in the cache
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 
@@ -56,12 +60,16 @@ def philox(counter: tuple[Any, Any, Any, Any], key: tuple[int, int]) -> Words:
     return np.stack([c0, c1, c2, c3], axis=-1).astype(np.uint32)
 
 
-def words(seed: int, purpose: int, step: int, layer: int, count: int) -> Words:
-    """`count` random uint32 words for one purpose, step and layer."""
-    blocks = np.arange((count + 3) // 4, dtype=np.uint64)
-    counter = (blocks, purpose * 65536 + layer, step & 0xFFFFFFFF, step >> 32)
-    drawn = philox(counter, (seed & 0xFFFFFFFF, seed >> 32))
-    return drawn.reshape(-1)[:count]
+def words(seed: int, purpose: int, step: int, layer: int, count: int, first: int = 0) -> Words:
+    """`count` random uint32 words for one purpose, step and layer, from the word `first` on."""
+    begin, end = first // 4, (first + count + 3) // 4
+    key = (seed & 0xFFFFFFFF, seed >> 32)
+    drawn = np.empty((end - begin, 4), np.uint32)
+    for start in range(begin, end, BLOCKS_AT_ONCE):
+        blocks = np.arange(start, min(start + BLOCKS_AT_ONCE, end), dtype=np.uint64)
+        counter = (blocks, purpose * 65536 + layer, step & 0xFFFFFFFF, step >> 32)
+        drawn[start - begin : start - begin + len(blocks)] = philox(counter, key)
+    return drawn.reshape(-1)[first - 4 * begin :][:count]
 
 
 def dropout_threshold(rate: float) -> int:
@@ -78,13 +86,15 @@ def dropout_mask(
     return kept.reshape(shape)
 
 
-def permutation(seed: int, epoch: int, n: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+def permutation(
+    seed: int, epoch: int, n: int, purpose: int = PURPOSE_SHUFFLE
+) -> np.ndarray[Any, np.dtype[np.int64]]:
     """The order (n,) in which epoch `epoch` (from 0) visits n rows.
 
     Each row gets 64 random bits whose lowest bits are replaced by its own index; sorting those
     distinct keys is a shuffle that any sort, on any device, repeats.
     """
-    pairs = words(seed, PURPOSE_SHUFFLE, epoch, 0, 2 * n).reshape(n, 2).astype(np.uint64)
+    pairs = words(seed, purpose, epoch, 0, 2 * n).reshape(n, 2).astype(np.uint64)
     index_bits = np.uint64((1 << max(n - 1, 1).bit_length()) - 1)
     keys = (pairs[:, 0] << _HALF) | pairs[:, 1]
     keys = (keys & ~index_bits) | np.arange(n, dtype=np.uint64)

@@ -21,9 +21,12 @@ from mlp.backends.protocol import (
     SKIPPED,
     WEIGHT_SUM,
     Array,
+    HostArray,
+    PenaltySteps,
     RowStream,
 )
 from mlp.backpropagation import OutputLoss, Tape, TapeRoom, backward, forward, output_delta
+from mlp.epoch_plan import EpochPlan
 from mlp.errors import DeviceOutOfMemory, InvalidSetting
 from mlp.losses import Loss
 from mlp.network import Network
@@ -77,17 +80,21 @@ class Step:
             sample weights (N,) or None.
         seed: of the dropout masks.
         stream: where the rows are too many for the device, what X, y and weight belong to.
+        planned: whether epochs may have plans with weights and penalty scales. The step then has
+            weights of its own, and keeps the value of the penalty in every step.
 
     Attributes:
         rows: N.
         batches: steps in an epoch.
         counters, rates, scalars: see `mlp.backends.protocol`.
         scaling: the loss scale, in the precision float16; else None.
-        order: (N,) int64, the rows in the order of this epoch.
+        order: (N,) int64, the rows in the order of this epoch; a stream's is of places in X.
         full, last: arrays of a full batch, and of the last one of an epoch.
         totals: (2,) float64, sums of weighted losses and of weights since the epoch began.
         flat: the parameters, their gradients, and the numbers of the current step.
         state: the optimizer's flat buffers.
+        penalty_steps: the penalty's factors and values in this epoch's steps, if planned; else
+            None, as without l1 and l2.
 
     Raises:
         DeviceOutOfMemory: the device has no room for such a batch; says which size would fit.
@@ -105,15 +112,22 @@ class Step:
         weight: Array | None,
         seed: int,
         stream: RowStream | None = None,
+        planned: bool = False,
     ) -> None:
         backend = self.backend = network.backend
         self.network, self.optimizer, self.regularization = network, optimizer, regularization
         self.X, self.y, self.weight = X, y, weight
+        self.planned = planned
         self.joined = OutputLoss.of(loss, network.spec.output_activation)
         self.stream = stream
-        rows = self.rows = len(X) if stream is None else len(stream.order)
+        rows = self.rows = len(X) if stream is None else stream.rows
         self.batch_size = min(batch_size, rows)
         self.batches = -(-rows // self.batch_size)
+        self._given_weight: Array | None = None
+        if planned and weight is not None and stream is None:
+            # A plan's weights go where captured steps read them, and not into the caller's array.
+            self._given_weight, self.weight = weight, backend.empty((rows,), network.dtype)
+            backend.copy(weight, self.weight)
         self.counters = backend.from_host(np.array([seed, 0, -1, 0]), np.int64)
         self.rates = backend.zeros((self.batches,), np.float64)
         self.scalars = backend.zeros((3,), np.float64)
@@ -122,8 +136,8 @@ class Step:
             self.scaling = backend.from_host(np.array([FIRST_LOSS_SCALE, 0]), np.float64)
         self.totals = backend.zeros((2,), np.float64)
         self.order = backend.zeros((rows,), np.int64) if stream is None else stream.order
-        # What an epoch shuffles in place of its order, where a stream does it.
-        self._one_row = None if stream is None else backend.zeros((1,), np.int64)
+        # What an epoch shuffles in place of its order, where that is given or a stream has it.
+        self._one_row = backend.zeros((1,), np.int64)
         self.gradients = ParameterBuffer(backend, network.layout, network.dtype)
         parameters, compute = network.parameters, network.compute
         self.flat = Flat(
@@ -131,6 +145,10 @@ class Step:
             None if compute is parameters else compute.flat,
         )  # fmt: skip
         self.state = optimizer.start(backend, network.parameters, network.dtype)
+        self.penalty_steps: PenaltySteps | None = None
+        if planned and (regularization.l1 or regularization.l2):
+            scales, values = (backend.zeros((self.batches,), np.float64) for _ in range(2))
+            self.penalty_steps = PenaltySteps(scales, values, self.counters)
         self.layers = self.joined.layers(network.layers(self.gradients, self.counters))
         self.full = self._allocate(self.batch_size)
         self.last = self._first(rows - (self.batches - 1) * self.batch_size)
@@ -173,13 +191,35 @@ class Step:
         weight = None if full.weight is None else full.weight[:rows]
         return Batch(full.index[:rows], full.tape.first(rows), full.target[:rows], weight)
 
-    def begin_epoch(self, epoch: int, rates: Doubles) -> None:
-        """Shuffles the rows for an epoch (from 0), sets each step's rate, clears the totals."""
-        order = self.order
+    def begin_epoch(self, epoch: int, rates: Doubles, plan: EpochPlan | None = None) -> None:
+        """Shuffles the rows for an epoch (from 0), sets each step's rate, clears the totals.
+
+        Raises what `EpochPlan.checked` does, and InvalidSetting for weights or penalty scales where
+        the step was made for none.
+        """
+        backend, order = self.backend, self.order
+        plan = self._checked(plan or EpochPlan())
         if self.stream is not None:  # it shuffles; its order is of places and does not change
-            self.stream.begin_epoch(epoch)
+            self.stream.begin_epoch(epoch, plan.order, plan.weights)
             order = self._one_row
-        self.backend.begin_epoch(self.counters, self.totals, order, self.rates, epoch, rates)
+        elif plan.order is not None:
+            backend.copy(backend.from_host(plan.order, np.int64), self.order)
+            order = self._one_row
+        backend.begin_epoch(self.counters, self.totals, order, self.rates, epoch, rates)
+        if self._given_weight is not None:
+            weight = self._given_weight
+            if plan.weights is not None:
+                weight = backend.from_host(plan.weights, self.network.dtype)
+            backend.copy(weight, self.weight)
+        if self.penalty_steps is not None:
+            scales = plan.penalty_scale
+            scales = np.ones(self.batches) if scales is None else scales
+            backend.copy(backend.from_host(scales, np.float64), self.penalty_steps.scales)
+
+    def _checked(self, plan: EpochPlan) -> EpochPlan:
+        if not self.planned and (plan.weights is not None or plan.penalty_scale is not None):
+            raise InvalidSetting("the step was not made for plans with weights or penalty scales")
+        return plan.checked(self.rows, self.batches, self.weight is not None)
 
     def run(self, start: int, stop: int) -> None:
         """Runs the steps of batches start, ..., stop - 1 of this epoch, one operation at a time."""
@@ -226,7 +266,9 @@ class Step:
         if self.scaling is not None:
             backend.unscale(gradients, self.scaling, self.scalars, self.counters)
         if terms.l1 or terms.l2:
-            backend.penalty(parameters[:end], gradients[:end], terms.l1, terms.l2)
+            backend.penalty(
+                parameters[:end], gradients[:end], terms.l1, terms.l2, self.penalty_steps
+            )
         if terms.clip_norm is not None:
             backend.clip_norm(gradients, terms.clip_norm, self.scalars)
         if terms.weight_decay:
@@ -240,6 +282,28 @@ class Step:
         sums = self.backend.to_host(self.totals)
         weight = float(sums[WEIGHT_SUM])
         return float(sums[LOSS_SUM]) / weight if weight else float("nan")
+
+    @property
+    def penalties(self) -> HostArray:
+        """(batches,) float64, l1 sum|W| + l2/2 sum W² before each step's update in this epoch.
+
+        Without the factor of a plan; 0 where l1 and l2 are 0. Waits for the device.
+
+        Raises:
+            InvalidSetting: the step was not made for plans, and keeps no such values.
+        """
+        if self.penalty_steps is not None:
+            return self.backend.to_host(self.penalty_steps.values)
+        if not self.planned and (self.regularization.l1 or self.regularization.l2):
+            raise InvalidSetting("values of the penalty are kept where epochs have plans")
+        return np.zeros(self.batches)
+
+    @property
+    def batch_sizes(self) -> HostArray:
+        """(batches,) int64, the rows in each step of an epoch."""
+        sizes = np.full(self.batches, self.batch_size)
+        sizes[-1] = self.rows - (self.batches - 1) * self.batch_size
+        return sizes
 
     @property
     def skipped(self) -> int:
@@ -280,7 +344,10 @@ class Step:
 
     def release(self) -> None:
         """Lets go of the rows and of the arrays of a batch; what `resume` needs stays."""
+        if self.stream is not None:
+            self.stream.close()
         del self.X, self.y, self.weight, self.order, self.stream, self.full, self.last
+        self._given_weight = None
 
 
 def _mebibytes(count: int) -> str:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import numpy as np
 
 from mlp import random
-from mlp.backends.protocol import HostRows, RowStream, Run
+from mlp.backends.protocol import RowStream, Run
 from mlp.callbacks import AnyCallback, Callback, as_callbacks
-from mlp.data.arrays import as_rows, finite_in, require_finite_in
-from mlp.data.placing import preparation, size_on_host
+from mlp.data.blocks import RowBlocks
+from mlp.data.memory import as_bytes
+from mlp.epoch_plan import EpochPlan
 from mlp.errors import InvalidSetting, TrainingDiverged, require_in, require_positive_int
 from mlp.evaluation import Evaluator
 from mlp.losses import Loss, get_loss
@@ -23,6 +25,7 @@ from mlp.optimizers import Optimizer, get_optimizer
 from mlp.random import Doubles
 from mlp.schedules import Horizon, Schedule, get_schedule
 from mlp.step import Regularization, Step
+from mlp.streaming import rows_to_stream
 
 # Steps run in slices of about this long, so that progress and interrupts get a turn in between.
 SLICE_SECONDS = 0.1
@@ -48,6 +51,12 @@ class Trainer:
         l1, l2: penalty l1 sum|W| + l2/2 sum W² on the weight matrices. The reported losses are
             without it.
         seed: of the shuffles and dropout masks.
+        shuffle: False keeps the rows in their order in every epoch.
+        plan: asked at the beginning of every epoch with its number, from 0 over all calls of `fit`,
+            for what is special about it (see `EpochPlan`). A callback can read
+            `trainer.step.penalties` and `trainer.step.batch_sizes` when the epoch has ended.
+        memory_limit: bytes that the process may hold, also like "2GB"; None for half of the memory.
+            Arrays that would take more are streamed: see `mlp.streaming`.
 
     Attributes:
         epoch: epochs trained so far, in all calls of `fit`.
@@ -55,8 +64,9 @@ class Trainer:
             included), learning_rate (of its last step), seconds (of its steps), and with a
             validation set validation_loss and validation_score (see `mlp.evaluation.score`).
         stopped: why training ended early, or None.
-        streams: whether the rows of the last call of `fit` were too many for the device, and were
-            fed to it in chunks.
+        streams: whether the rows of the last call of `fit` were not placed on the device as a
+            whole, but fed to it in chunks: there was no room for them, or they came in blocks, or
+            sparse.
 
     Raises:
         InvalidSetting: an unknown name, a size that is not positive, a loss that does not fit.
@@ -79,6 +89,9 @@ class Trainer:
         *,
         l1: float = 0.0,
         l2: float = 0.0,
+        shuffle: bool = True,
+        plan: Callable[[int], EpochPlan] | None = None,
+        memory_limit: int | str | None = None,
     ) -> None:
         if not isinstance(network, Network):
             raise InvalidSetting(f"network must be an mlp.Network, not {type(network).__name__}")
@@ -94,6 +107,8 @@ class Trainer:
             raise InvalidSetting("clip_norm must be greater than 0, or None")
         self.regularization = Regularization(l1, l2, weight_decay, clip_norm)
         self.seed = random.check_seed(seed)
+        self.shuffle, self.plan = shuffle, plan
+        self.memory_limit = None if memory_limit is None else as_bytes(memory_limit)
         self.epoch = 0
         self.last_epoch = 0
         self.history: History = {}
@@ -117,31 +132,30 @@ class Trainer:
         """Trains for `epochs` more epochs and returns the history of all of them.
 
         Args:
-            X: rows (N, I).
-            y: targets as the loss takes them: labels (N,), or numbers (N, O), or (N,) where O is 1.
+            X: rows (N, I), also sparse, or a table; or RowBlocks, which bring targets and weights.
+            y: targets as the loss takes them: labels (N,), or numbers (N, O), or (N,) where O is 1;
+                None for RowBlocks.
             epochs: how many epochs at most.
-            validation: (X, y) or (X, y, sample_weight), evaluated after every epoch.
+            validation: (X, y) or (X, y, sample_weight), or RowBlocks, evaluated after every epoch.
             sample_weight: (N,) weights >= 0; the loss of a batch is the weighted mean of its rows.
             callbacks: Callback objects, or functions that are called with the trainer after every
                 epoch. They start and follow the epochs in this order, and end in the reverse one.
 
         Raises:
-            InvalidInput: data that cannot be used; the network is then unchanged.
+            InvalidInput: data that cannot be used; the network is then unchanged. What is wrong in
+                RowBlocks shows when a block is read.
             TrainingDiverged: the loss or the weights became infinite or NaN, or in float16 the
-                gradients of every step did.
+                gradients of every step did; unless a callback takes it, as EarlyStopping does.
             DeviceOutOfMemory: a GPU has no room for the rows or for such a batch.
             KeyboardInterrupt: passed on after the callbacks' `on_fit_end`, so that BestWeights and
                 EarlyStopping have put the best weights back.
         """
         require_positive_int("epochs", epochs)
         hooks = as_callbacks(callbacks)
-        step = self._prepare(X, y, sample_weight)
+        step = self.prepare(X, y, sample_weight)
         evaluate = None
         if validation is not None:
-            if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
-                raise InvalidSetting("validation must be (X, y) or (X, y, sample_weight)")
-            Xv, yv, *weight = validation
-            evaluate = Evaluator(self.network, self.loss, Xv, yv, *weight[:1], name="validation ")
+            evaluate = self._evaluator(validation)
         self._check_history(evaluate is not None)
         self.has_validation = evaluate is not None
         self.network.loss = self.loss
@@ -151,13 +165,20 @@ class Trainer:
             for hook in hooks:
                 hook.on_fit_start(self)
                 stack.callback(hook.on_fit_end, self)
-            with self.network.backend.capture(step) as run:
-                alone = evaluate is None and not hooks and self.schedule.stateless
-                while self.epoch < self.last_epoch and self.stopped is None:
-                    if alone:
-                        self._run_epochs(step, run)
-                    else:
-                        self._run_epoch(step, run, evaluate, hooks)
+            try:
+                with self.network.backend.capture(step) as run:
+                    alone = evaluate is None and not hooks and self.schedule.stateless
+                    alone = alone and self.shuffle and self.plan is None
+                    while self.epoch < self.last_epoch and self.stopped is None:
+                        if alone:
+                            self._run_epochs(step, run)
+                        else:
+                            self._run_epoch(step, run, evaluate, hooks)
+            except TrainingDiverged as error:
+                answers = [hook.on_diverged(self, error) for hook in hooks]  # each is told
+                if not any(answers):
+                    raise
+                self.stop(str(error))
         return self.history
 
     def stop(self, reason: str) -> None:
@@ -177,7 +198,7 @@ class Trainer:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Trainer cannot be copied or pickled; copy or save its network")
 
-    def _prepare(self, X: Any, y: Any, sample_weight: Any) -> Step:
+    def prepare(self, X: Any, y: Any, sample_weight: Any) -> Step:
         """A step over these rows, with the optimizer state and counters of earlier ones."""
         network = self.network
         stream = self._stream(X, y, sample_weight)
@@ -191,7 +212,7 @@ class Trainer:
             data = stream.X, stream.y, stream.weight
         step = Step(
             network, self.loss, self.optimizer, self.regularization,
-            self.batch_size, *data, self.seed, stream,
+            self.batch_size, *data, self.seed, stream, planned=self.plan is not None,
         )  # fmt: skip
         if self.step is not None:
             step.resume(self.step)
@@ -199,19 +220,21 @@ class Trainer:
         return step
 
     def _stream(self, X: Any, y: Any, sample_weight: Any) -> RowStream | None:
-        """A stream of the rows where the device has no room for them all, else None."""
-        network, backend = self.network, self.network.backend
-        if backend.has_room_for(size_on_host(X, network.dtype)):
-            return None
-        rows = as_rows(X, network.spec.inputs)
-        target = network.check_target(y, len(rows), self.loss)
-        weight = network.check_weight(sample_weight, len(rows))
-        for name, values in (("y", target), ("sample_weight", weight)):
-            if values is not None and values.dtype.kind == "f":
-                require_finite_in(network.dtype, name, finite_in(values, network.dtype))
-        prepare = preparation(network.preprocessing, network.dtype, "X")
-        return backend.stream(
-            HostRows(rows, prepare, target, weight), network.dtype, self.batch_size, self.seed
+        """A stream of the rows where there is no room for them all, else None."""
+        rows = rows_to_stream(
+            self.network, self.loss, X, y, sample_weight, batch_size=self.batch_size,
+            seed=self.seed, shuffle=self.shuffle, planned=self.plan is not None,
+            limit=self.memory_limit,
+        )  # fmt: skip
+        return None if rows is None else self.network.backend.stream(rows, self.batch_size)
+
+    def _evaluator(self, validation: Any) -> Evaluator:
+        if isinstance(validation, RowBlocks):
+            validation = validation, None
+        if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
+            raise InvalidSetting("validation must be (X, y) or (X, y, sample_weight), or RowBlocks")
+        return Evaluator(
+            self.network, self.loss, *validation, name="validation ", limit=self.memory_limit
         )
 
     def _check_history(self, validation: bool) -> None:
@@ -244,6 +267,14 @@ class Trainer:
         elif self.history["seconds"][-1] * self._epochs > SLICE_SECONDS * 2:
             self._epochs = max(self._epochs // 2, 1)
 
+    def _plan(self, step: Step) -> EpochPlan:
+        plan = EpochPlan() if self.plan is None else self.plan(self.epoch)
+        if not isinstance(plan, EpochPlan):
+            raise InvalidSetting(f"plan must return an EpochPlan, not {type(plan).__name__}")
+        if plan.order is None and not self.shuffle and step.stream is None:
+            plan = replace(plan, order=np.arange(step.rows))
+        return plan
+
     def _horizon(self, step: Step, ahead: int = 0) -> Horizon:
         return Horizon(self.epoch + ahead, self.last_epoch, step.batches, step.rows)
 
@@ -251,7 +282,7 @@ class Trainer:
         self, step: Step, run: Run, evaluate: Evaluator | None, hooks: list[Callback]
     ) -> None:
         rates = self._rates(self._horizon(step))
-        step.begin_epoch(self.epoch, rates)
+        step.begin_epoch(self.epoch, rates, self._plan(step))
         skipped = step.skipped
         seconds = self._run_slices(step, run, hooks)
         self._require_updates(step, skipped + step.batches)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mlp.backends.host_stream import HostStream
 from mlp.backends.protocol import (
     ALIGNMENT,
     GOOD_STEPS,
@@ -16,11 +17,10 @@ from mlp.backends.protocol import (
     SKIP,
     SKIPPED,
     Array,
+    EpochRows,
     HostArray,
-    HostRows,
     RowStream,
 )
-from mlp.errors import BackendUnavailable
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: Any) -> HostArray:
@@ -82,8 +82,8 @@ class HostMemory(ABC):
     def has_room_for(self, size: int) -> bool:
         return True
 
-    def stream(self, rows: HostRows, dtype: np.dtype[Any], batch_size: int, seed: int) -> RowStream:
-        raise BackendUnavailable("rows are streamed to GPUs only: here they are in place")
+    def stream(self, rows: EpochRows, batch_size: int) -> RowStream:
+        return HostStream(rows, batch_size)
 
     def to_host(self, array: Array) -> HostArray:
         return np.array(array)

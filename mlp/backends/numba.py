@@ -21,6 +21,7 @@ from mlp.backends.protocol import (
     Array,
     Dropout,
     HostArray,
+    PenaltySteps,
     Run,
 )
 from mlp.backends.threads import thread_limit
@@ -284,9 +285,10 @@ class NumbaBackend(HostMemory):
         eps: float,
         weight_decay: float,
         decoupled: bool,
+        eps_hat: bool = False,
     ) -> None:
         rule = optimizers.Adam(
-            m, v, _or_empty(v_max, v), beta1, beta2, eps, weight_decay, decoupled
+            m, v, _or_empty(v_max, v), beta1, beta2, eps, weight_decay, decoupled, eps_hat
         )
         self._update(rule, parameters, gradients, scalars, _t(counters))
 
@@ -305,8 +307,20 @@ class NumbaBackend(HostMemory):
         self._update(rule, parameters, gradients, scalars, 0)
 
     @_explained
-    def penalty(self, weights: Array, gradients: Array, l1: float, l2: float) -> None:
-        optimizers.penalty(weights, gradients, l1, l2)
+    def penalty(
+        self,
+        weights: Array,
+        gradients: Array,
+        l1: float,
+        l2: float,
+        steps: PenaltySteps | None = None,
+    ) -> None:
+        if steps is None:
+            optimizers.penalty(weights, gradients, l1, l2)
+            return
+        optimizers.penalty_of_step(
+            weights, gradients, l1, l2, steps.scales, steps.values, steps.counters
+        )
 
     @_explained
     def decay(self, weights: Array, scalars: Array, weight_decay: float) -> None:

@@ -13,10 +13,11 @@ from mlp.backends.numba_predict import start_in
 from mlp.random import Doubles, dropout_threshold
 from mlp_kernels.cpu import epoch, losses
 from mlp_kernels.cpu.activations import ACTIVATIONS
-from mlp_kernels.cpu.optimizers import Rule
+from mlp_kernels.cpu.optimizers import SUM_BLOCK, Rule
 from mlp_kernels.cpu.product import SCRATCH_BYTES
 from mlp_kernels.cpu.team import BARRIER_SIZE
 from mlp_kernels.cpu.units import Units, layer_units, loss_unit
+from mlp_kernels.cpu.updates import update_of
 
 
 class CompiledSteps:
@@ -33,26 +34,37 @@ class CompiledSteps:
         scratch = aligned_empty((limit, SCRATCH_BYTES // packed.itemsize), packed)
         barrier = np.zeros(BARRIER_SIZE, np.int64)
         dropout = any(layer.dropout is not None for layer in steps.layers)
-        self._batches = steps.batches
+        self._steps, self._batches = steps, steps.batches
         self._room = np.empty(3 * steps.order.size + 4, np.int64)
         self._no_epochs = (0, np.empty((0, 0)), np.empty((0, 2)), self._room)
         # Compiled or loaded here, so that a call is one of machine code and looks at no types.
         with announced():
             units = layer_units(steps.flat.parameters.dtype, packed, dropout)
             self._fixed = (
-                _plan(steps, units), rule, _rows(steps), _batch(steps), _state(steps),
-                scratch, barrier,
+                _plan(steps, units), update_of(rule, steps.flat.parameters), _rows(steps),
+                _batch(steps), _state(steps), scratch, barrier,
             )  # fmt: skip
-            self._train = _train_for(rule, steps, packed, (*self._fixed, 0, 0, *self._no_epochs))
+            self._train = _train_for(steps, packed, (*self._fixed, 0, 0, *self._no_epochs))
         self._choice = teams.ThreadChoice(limit, _flops(steps))
 
     def __call__(self, start: int, stop: int) -> None:
-        def part(first: int, last: int, count: int) -> None:
-            self._run(count, first, last, *self._no_epochs)
+        stream = self._steps.stream
+        while start < stop:
+            end = stop if stream is None else min(stream.require(start), stop)
+            self._choice.run(self._run_batches, start, end)
+            start = end
 
-        self._choice.run(part, start, stop)
+    def _run_batches(self, first: int, last: int, count: int) -> None:
+        self._run(count, first, last, *self._no_epochs)
 
     def epochs(self, first: int, rates: Doubles, sums: Doubles) -> None:
+        if self._steps.stream is not None:
+            for i, of_epoch in enumerate(rates):
+                self._steps.begin_epoch(first + i, of_epoch)
+                self(0, self._batches)
+                sums[i] = self._steps.totals
+            return
+
         def part(begin: int, end: int, count: int) -> None:
             self._run(count, 0, 0, first + begin, rates[begin:end], sums[begin:end], self._room)
 
@@ -68,9 +80,9 @@ class CompiledSteps:
 _compiled: dict[tuple[Any, ...], Any] = {}
 
 
-def _train_for(rule: Rule, steps: Any, packed: np.dtype[Any], arguments: tuple[Any, ...]) -> Any:
+def _train_for(steps: Any, packed: np.dtype[Any], arguments: tuple[Any, ...]) -> Any:
     y, weight = steps.y, steps.weight
-    key = type(rule), steps.X.dtype, packed, y.dtype, y.ndim, weight is None
+    key = steps.X.dtype, packed, y.dtype, y.ndim, weight is None
     if key not in _compiled:
         _compiled[key] = machine_code(epoch.train, *arguments, 0, 1)
     return _compiled[key]
@@ -118,7 +130,7 @@ def _plan(steps: Any, units: Units) -> epoch.Plan:
 
 
 def _rows(steps: Any) -> epoch.Rows:
-    return epoch.Rows(steps.X, steps.y, steps.weight, steps.order)
+    return epoch.Rows(steps.X, steps.y, steps.weight, steps.order, steps.rows)
 
 
 def _batch(steps: Any) -> epoch.Batch:
@@ -128,10 +140,15 @@ def _batch(steps: Any) -> epoch.Batch:
 def _state(steps: Any) -> epoch.State:
     flat = steps.flat
     output = steps.full.tape.a[-1]
-    blocks = -(-flat.gradients.size // epoch.NORM_BLOCK)
+    blocks = -(-flat.gradients.size // SUM_BLOCK)
+    penalty, none = steps.penalty_steps, np.zeros(0)
+    of_weights = -(-steps.network.layout.weights_end // SUM_BLOCK)
     return epoch.State(
         flat.parameters, flat.gradients, steps.full.tape.flat,
         flat.counters, steps.rates, flat.scalars, steps.totals,
         np.zeros(output.size + losses.ROOM * len(output), output.dtype), np.zeros(len(output)),
         np.zeros(blocks),
+        none if penalty is None else penalty.scales,
+        none if penalty is None else penalty.values,
+        np.zeros(of_weights),
     )  # fmt: skip

@@ -30,6 +30,7 @@ from mlp.backends.protocol import (
     Backend,
     Dropout,
     HostArray,
+    PenaltySteps,
     Run,
     Steps,
 )
@@ -205,6 +206,7 @@ class NumpyBackend(HostMemory):
         eps: float,
         weight_decay: float,
         decoupled: bool,
+        eps_hat: bool = False,
     ) -> None:
         if scalars[SKIP] == 1:
             return
@@ -221,6 +223,8 @@ class NumpyBackend(HostMemory):
             np.maximum(v_max, v, out=v_max)
             second = v_max
         m_scale, v_scale = 1 - beta1**t, float(np.sqrt(1 - beta2**t))
+        if eps_hat:  # eps beside the root of v, not of v'
+            eps = eps / v_scale
         parameters -= lr / m_scale * m / (np.sqrt(second) / v_scale + eps)
 
     def lion(
@@ -240,8 +244,21 @@ class NumpyBackend(HostMemory):
         m[...] = beta2 * m + (1 - beta2) * g
         parameters -= float(scalars[LEARNING_RATE]) * (direction + weight_decay * parameters)
 
-    def penalty(self, weights: Array, gradients: Array, l1: float, l2: float) -> None:
-        gradients += l1 * np.sign(weights) + l2 * weights
+    def penalty(
+        self,
+        weights: Array,
+        gradients: Array,
+        l1: float,
+        l2: float,
+        steps: PenaltySteps | None = None,
+    ) -> None:
+        factor = 1.0
+        if steps is not None:
+            k = int(steps.counters[BATCH])
+            factor = float(steps.scales[k])
+            w = weights.astype(np.float64)
+            steps.values[k] = l1 * np.abs(w).sum() + l2 / 2 * np.square(w).sum()
+        gradients += l1 * factor * np.sign(weights) + l2 * factor * weights
 
     def decay(self, weights: Array, scalars: Array, weight_decay: float) -> None:
         if scalars[SKIP] == 0:
@@ -280,7 +297,7 @@ class NumpyBackend(HostMemory):
         counters[STEP] += 1
         scalars[LEARNING_RATE] = rates[counters[BATCH]]
         scalars[GRADIENT_SCALE], scalars[SKIP] = 1.0, 0.0
-        first = counters[BATCH] * batch_size
+        first = counters[BATCH] * batch_size % len(order)
         index[...] = order[first : first + len(index)]
 
     def predictor(

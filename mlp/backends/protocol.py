@@ -34,6 +34,8 @@ import numpy as np
 
 Array: TypeAlias = Any
 HostArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+# Rows (n, I), targets (n,) or (n, O), and weights (n,) or None, as the network takes them.
+HostBatch: TypeAlias = tuple[HostArray, HostArray, HostArray | None]
 
 # Bytes to which arrays, and the views of a flat buffer, are aligned.
 ALIGNMENT = 256
@@ -64,43 +66,111 @@ class Dropout:
 
 
 @dataclass(frozen=True)
-class HostRows:
-    """Training rows that stay on the host.
+class PenaltySteps:
+    """A factor of the penalty's gradient in every step of an epoch, and the penalty's values there.
+
+    Which step it is, is read from `counters` on the device, so that a recorded step goes on in
+    these arrays, too.
 
     Attributes:
-        X: rows (N, I), of any dtype; may be mapped from a file.
-        prepare: makes of some rows (B, I) what the network takes, (B, I).
-        y: targets, labels (N,) int64 or numbers (N, O).
-        weight: sample weights (N,), or None.
+        scales: (batches,) float64, the factors.
+        values: (batches,) float64, l1 sum|w| + l2/2 sum w^2 of the weights before each update,
+            without the factor; summed in float64, in an order that no number of threads changes.
+        counters: the array that holds BATCH, the place in both.
     """
 
-    X: HostArray
-    prepare: Callable[[HostArray], HostArray]
-    y: HostArray
-    weight: HostArray | None
+    scales: Array
+    values: Array
+    counters: Array
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """What rows look like to the network.
+
+    Attributes:
+        features: I.
+        dtype: of rows, weights, and targets that are numbers.
+        target_shape: of one row's target, () or (O,).
+        target_dtype: int64 for labels, else dtype.
+        weighted: whether there are sample weights.
+    """
+
+    features: int
+    dtype: np.dtype[Any]
+    target_shape: tuple[int, ...]
+    target_dtype: np.dtype[Any]
+    weighted: bool
+
+    def empty(self, rows: int) -> HostBatch:
+        """Arrays for so many rows, with undefined contents."""
+        return (
+            np.empty((rows, self.features), self.dtype),
+            np.empty((rows, *self.target_shape), self.target_dtype),
+            np.empty(rows, self.dtype) if self.weighted else None,
+        )
+
+    @property
+    def row_bytes(self) -> int:
+        return sum(array.nbytes for array in self.empty(1) if array is not None)
+
+
+class EpochRows(Protocol):
+    """Training rows that stay on the host, given out in the order of an epoch.
+
+    Attributes:
+        count: N.
+        layout: what rows look like to the network.
+    """
+
+    count: int
+    layout: RowLayout
+
+    def begin_epoch(
+        self, epoch: int, order: HostArray | None = None, weight: HostArray | None = None
+    ) -> None:
+        """Begins an epoch (from 0), in an order of its own, or in this one, (N,) int64.
+
+        weight (N,) is of this epoch, in place of the rows' own.
+        """
+
+    def fill(self, X: HostArray, y: HostArray, weight: HostArray | None) -> None:
+        """Writes the next len(X) rows of the epoch, their targets and weights to these arrays."""
+
+    def close(self) -> None:
+        """Ends what reads ahead, and lets go of what was read; `begin_epoch` begins anew."""
 
 
 class RowStream(Protocol):
-    """Rows on their way to the device, in chunks, ahead of the steps that take them.
+    """Rows on their way to the device, in chunks of batches, ahead of the steps that take them.
 
     Attributes:
+        rows: N.
         X, y, weight: arrays of the device that hold the rows of a few batches.
-        order: (N,) int64, the place in these arrays of each row of the epoch.
+        order: int64, the places in these arrays of the epoch's rows: row i is at
+            order[i mod len(order)], and no batch crosses the end of it.
     """
 
+    rows: int
     X: Array
     y: Array
     weight: Array | None
     order: Array
 
-    def begin_epoch(self, epoch: int) -> None:
-        """Shuffles the rows as `Backend.begin_epoch` would."""
+    def begin_epoch(
+        self, epoch: int, order: HostArray | None = None, weight: HostArray | None = None
+    ) -> None:
+        """`EpochRows.begin_epoch`."""
 
-    def require(self, batch: int) -> None:
+    def require(self, batch: int) -> int:
         """Has the rows of a batch there when what is queued after this call runs.
 
-        Batches are asked for in order, and all steps of earlier ones are queued before.
+        Batches are asked for in order, and all steps of earlier ones are queued before. Returns the
+        first batch after it that has to be asked for again.
         """
+
+    def close(self) -> None:
+        """`EpochRows.close`."""
 
 
 class Steps(Protocol):
@@ -114,7 +184,7 @@ class Steps(Protocol):
     def largest_product(self) -> int:
         """FLOPs of the largest matrix product in a step."""
 
-    def begin_epoch(self, epoch: int, rates: Any) -> None:
+    def begin_epoch(self, epoch: int, rates: Any, plan: Any = None) -> None:
         """Shuffle the rows for an epoch, and set the rates of its steps."""
 
     totals: Array
@@ -345,6 +415,7 @@ class Backend(Protocol):
         eps: float,
         weight_decay: float,
         decoupled: bool,
+        eps_hat: bool = False,
     ) -> None: ...
 
     def lion(
@@ -358,8 +429,19 @@ class Backend(Protocol):
         weight_decay: float,
     ) -> None: ...
 
-    def penalty(self, weights: Array, gradients: Array, l1: float, l2: float) -> None:
-        """Gradients += l1 sign(weights) + l2 weights: of the penalty l1 sum|w| + l2/2 sum w^2."""
+    def penalty(
+        self,
+        weights: Array,
+        gradients: Array,
+        l1: float,
+        l2: float,
+        steps: PenaltySteps | None = None,
+    ) -> None:
+        """Gradients += l1 sign(weights) + l2 weights: of the penalty l1 sum|w| + l2/2 sum w^2.
+
+        With `steps`, and k = counters[BATCH], what is added is times scales[k], and values[k]
+        receives the penalty.
+        """
 
     def decay(self, weights: Array, scalars: Array, weight_decay: float) -> None:
         """Weights *= 1 - learning rate * weight_decay: decay that no optimizer rescales."""
@@ -397,19 +479,16 @@ class Backend(Protocol):
     ) -> None:
         """counters[BATCH] += 1, counters[STEP] += 1, scalars = [rates[counters[BATCH]], 1, 0].
 
-        index (B,) int64 receives order[batch_size * counters[BATCH]] and the B - 1 that follow, so
-        that nothing in a step depends on a number that the host holds. An epoch starts with
-        counters[BATCH] = -1, so that its first step is batch 0.
+        index (B,) int64 receives order[batch_size * counters[BATCH] mod len(order)] and the B - 1
+        that follow, so that nothing in a step depends on a number that the host holds. An epoch
+        starts with counters[BATCH] = -1, so that its first step is batch 0.
         """
 
     def has_room_for(self, size: int) -> bool:
         """Whether so many bytes of rows can be on the device at once, beside all else."""
 
-    def stream(self, rows: HostRows, dtype: np.dtype[Any], batch_size: int, seed: int) -> RowStream:
-        """A stream of rows for which the device has no room; rows and values become `dtype`.
-
-        Raises BackendUnavailable where rows always stay where they are.
-        """
+    def stream(self, rows: EpochRows, batch_size: int) -> RowStream:
+        """A stream of rows for which the device, or the host's memory, has no room."""
 
     def predictor(
         self, layers: Sequence[Any], flat: Array, repeated: bool = False

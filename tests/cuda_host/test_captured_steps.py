@@ -59,7 +59,7 @@ def assert_captured_as_run(problem: Problem, *, exact_gradients: bool, epochs: i
     with captured.backend.capture(captured) as run:
         for epoch in range(epochs):
             for step in (captured, run_singly):
-                step.begin_epoch(epoch, problem.rates(step))
+                problem.begin_epoch(step, epoch)
             for number in range(captured.batches):
                 run(number, number + 1)
                 run_singly.run(number, number + 1)
@@ -111,7 +111,7 @@ def test_overflows_are_skipped_alike(cupy):
     for step in (captured, run_singly):
         backend = step.backend
         backend.copy(backend.from_host(np.array([2.0**22, 0]), np.float64), step.scaling)
-        step.begin_epoch(0, problem.rates(step))
+        problem.begin_epoch(step, 0)
     with captured.backend.capture(captured) as run:
         run(0, captured.batches)
     run_singly.run(0, run_singly.batches)

@@ -120,6 +120,15 @@ def test_no_smoothing(form):
     check(form, KINDS[1], *inputs(form, True, 33, 31), None, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("form", "labels", "kind"),
+    [("softmax_cross_entropy", True, KINDS[1]), ("sigmoid_cross_entropy", False, KINDS[1])],
+)
+def test_clipped_values(form, labels, kind):
+    output, target = inputs(form, labels, 33, 31)
+    check(form, kind, 4 * output, target, None, -0.01)
+
+
 def test_many_rows_and_long_ones():
     for form, kind, rows, width in [
         ("mse", KINDS[1], 1000, 31), ("softmax_cross_entropy", KINDS[3], 3, 5000),

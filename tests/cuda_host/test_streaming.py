@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 
 import mlp
+from mlp import streaming
 from mlp.backends.cuda import stream as cuda_stream
 from mlp.backends.cuda.backend import CupyBackend
 from mlp.backends.cuda.device import CudaDevice
+from mlp.data import blocks as data_blocks
 from mlp.errors import InvalidInput
+from mlp.step import EpochPlan
 from tests.cuda_host.runs import assert_same_network, classifier, counted, digits, machine
+from tests.data.test_windows import expected_order
 from tests.problems import rows, target
 
 ROWS, BATCH, ROW_BYTES = 203, 20, 64 * 4  # 11 batches, the last of 3 rows
@@ -38,17 +42,22 @@ def in_chunks_of(monkeypatch):
     return batches
 
 
-def fit(memory, lazy=True, network=classifier, X=None, y=None, callbacks=(), **data):
+def fit(
+    memory, lazy=True, network=classifier, X=None, y=None, callbacks=(), plan=None, blocks=False,
+    **data,
+):  # fmt: skip
     """(trainer, number of chunks) on a machine with so much memory."""
     digits_X, digits_y = digits(ROWS)
     chunks = Chunks()
     with machine(memory=memory, lazy=lazy):
         net = network()
         loss = "mse" if y is not None and y.dtype.kind == "f" else "cross_entropy"
-        trainer = mlp.Trainer(net, loss, mlp.Adam(5e-3), BATCH, seed=3)
+        trainer = mlp.Trainer(net, loss, mlp.Adam(5e-3), BATCH, seed=3, l2=0.1, plan=plan)
         trainer._slice = 100  # of batches, so that no wait of the trainer's helps
         trainer.fit(
-            digits_X if X is None else X, digits_y if y is None else y, EPOCHS,
+            digits_X if X is None else X,
+            None if blocks else digits_y if y is None else y,
+            EPOCHS,
             callbacks=[chunks, *callbacks], **data,
         )  # fmt: skip
         trainer.parameters_at_the_end = mlp.Network.from_state(net.state(), "numpy")
@@ -131,6 +140,21 @@ def test_rows_mapped_from_a_file(tmp_path):
     assert_same_run(fit(SMALL, network=raw, X=mapped)[0], fit(LARGE, network=raw, X=X)[0])
 
 
+def test_plans():
+    """The order and the weights of an epoch, and its penalties."""
+    rng, seen = np.random.default_rng(0), []
+    weights, orders, scale = rng.random((2, ROWS)), [rng.permutation(ROWS), None], rng.random(11)
+    settings = {
+        "network": small, "sample_weight": rng.random(ROWS),
+        "plan": lambda epoch: EpochPlan(orders[epoch], [None, weights[1]][epoch], scale),
+        "callbacks": [lambda trainer: seen.append(trainer.step.penalties)],
+    }  # fmt: skip
+    streamed, _ = fit(SMALL, **settings)
+    assert_same_run(streamed, fit(LARGE, **settings)[0])
+    np.testing.assert_array_equal(seen[:2], seen[2:])
+    assert np.min(seen) > 0
+
+
 def test_validation_and_callbacks():
     X, y = digits(ROWS + 20)
     data = {"X": X[:ROWS], "y": y[:ROWS], "validation": (X[ROWS:], y[ROWS:])}
@@ -138,6 +162,34 @@ def test_validation_and_callbacks():
     whole, _ = fit(LARGE, network=small, callbacks=[mlp.EarlyStopping(patience=1)], **data)
     assert_same_run(streamed, whole)
     assert len(streamed.history["validation_score"]) > 1
+
+
+def test_validation_rows_that_do_not_fit(monkeypatch):
+    X, y = digits(1000)
+    monkeypatch.setattr(data_blocks, "BLOCK_BYTES", 10 * X[:1].nbytes)
+    data = {"X": X[:ROWS], "y": y[:ROWS], "validation": (X, y)}
+    streamed, _ = fit(SMALL, network=small, **data)
+    whole, _ = fit(LARGE, network=small, **data)
+    assert_same_network(streamed.parameters_at_the_end, whole.parameters_at_the_end)
+    for key in ("validation_loss", "validation_score"):
+        np.testing.assert_allclose(streamed.history[key], whole.history[key], rtol=1e-6)
+
+
+def test_rows_in_blocks(monkeypatch):
+    """Windows of a few blocks are fed to the device as they are to the processor."""
+    X, y = digits(ROWS)
+    window = 31
+    monkeypatch.setattr(data_blocks, "BLOCK_BYTES", 9 * X[:1].nbytes)
+    monkeypatch.setattr(streaming, "WINDOW_BYTES", window * (ROW_BYTES + 8))
+    monkeypatch.setattr(streaming, "LEAST_WINDOW_BYTES", 1)
+    source = mlp.ArrayBlocks(X, y)
+    ours, chunks = fit(SMALL, X=source, network=small, blocks=True)
+
+    def plan(epoch):
+        return EpochPlan(order=expected_order(source.sizes, window, 3, epoch))
+
+    assert chunks > 2
+    assert_same_run(ours, fit(LARGE, network=small, plan=plan)[0])
 
 
 def test_epochs_at_once_and_several_calls():

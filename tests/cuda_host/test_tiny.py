@@ -108,6 +108,8 @@ def none_in_the_second_batch(order):
         {"terms": Regularization(l1=0.01, l2=0.1, weight_decay=0.2)},
         {"terms": Regularization(clip_norm=0.1)},
         {"terms": Regularization(0.01, 0.1, 0.2, 0.1)},
+        {"terms": Regularization(0.01, 0.1), "planned": True},
+        {"terms": Regularization(l2=0.1, clip_norm=0.1), "planned": True, "weights": uneven},
         {"terms": Regularization(clip_norm=100.0)},
     ],
     ids=[
@@ -119,6 +121,8 @@ def none_in_the_second_batch(order):
         "l1 l2 decay",
         "clipped",
         "all terms",
+        "planned",
+        "planned clipped",
         "not clipped",
     ],
 )

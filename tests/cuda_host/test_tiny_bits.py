@@ -38,7 +38,7 @@ def three() -> Iterator[Any]:
 
 
 SAME = [
-    SMALL,
+    SMALL.with_(planned=True),
     WIDE.with_(precision="float32"),
     WIDE.with_(precision="bfloat16", terms=Regularization(l1=0.01)),
 ]

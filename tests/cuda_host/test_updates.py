@@ -35,8 +35,10 @@ SKIPPED = 2
 SIZES = [1, 3, 33, 1030]
 WEIGHT_DECAY = 0.4
 L1, L2 = 0.3, 0.7
-# Whether gradients are unscaled, penalised, clipped.
+# Whether gradients are unscaled, penalised, clipped; "steps" is a penalty with a factor in each.
 PARTS = [(i & 1, i & 2, i & 4) for i in range(1, 8)]
+OF_STEPS = [(0, "steps", 0), (1, "steps", 4)]
+SCALES = [2.0, 1.5, 1.0, 1.0, 3.0, 0.5]
 # (number type, type of the copy or None, whether weights decay first), taken in turn.
 KINDS = [
     (FLOAT32, None, False), (FLOAT32, BFLOAT16, True), (FLOAT64, None, True),
@@ -85,7 +87,8 @@ class Updated:
 @pytest.fixture(scope="module", autouse=True)
 def compiled():
     launches = [Updated(*case, 3).launch(empty(3, case[3][0]), 1) for case in CASES]
-    launches += [prepared(draw(3), draw(2), FLOAT32, *parts)[0] for parts in PARTS]
+    launches += [prepared(draw(3), draw(2), FLOAT32, *parts)[0] for parts in PARTS + OF_STEPS]
+    launches.append(prepared(draw(3), draw(2), FLOAT64, *OF_STEPS[0])[0])
     launches += [prepared(draw(3), draw(2), FLOAT64, *parts)[0] for parts in PARTS[::3]]
     launches += [optimizers.decay(empty(3, t), scalars(), 0.1) for t in (FLOAT32, FLOAT64)]
     build_all(launch.kernel for launch in launches)
@@ -129,7 +132,7 @@ def test_same_bits_in_every_order():
 
 
 def test_few_blocks_and_arrays_that_begin_at_odd_places():
-    case = CASES[13]  # all states of Adam
+    case = CASES[13]  # all states of Adam, and a copy
     assert case[1] == ("m", "v", "v_max")
     whole, few = Updated(*case, 2099), Updated(*case, 2099)
     g = put(draw(2099, seed=1), whole.number)
@@ -185,10 +188,14 @@ def prepared(g, w, dtype, unscale=0, penalty=0, clip=0, *, room=None, scaling=No
     """(launch, gradients, scaling, scalars, counters)."""
     made = [put(g, dtype), scaling if scaling is not None else guarded([4.0, 7.0]), scalars(),
             counters()]  # fmt: skip
+    steps = {}
+    if penalty == "steps":
+        made += [guarded(SCALES), guarded(np.full(6, 7.0))]
+        steps = {"penalty_scales": made[4], "penalty_values": made[5]}
     launch = optimizers.prepare(
-        made[0], put(w, dtype), *made[2:], room or Room(), scaling=made[1] if unscale else None,
+        made[0], put(w, dtype), *made[2:4], room or Room(), scaling=made[1] if unscale else None,
         l1=L1 if penalty else 0.0, l2=L2 if penalty else 0.0,
-        max_norm=share * np.sqrt((g * g).sum()) if clip else None,
+        max_norm=share * np.sqrt((g * g).sum()) if clip else None, **steps,
     )  # fmt: skip
     return launch, *made
 
@@ -197,7 +204,8 @@ def reference(g, w, unscale, penalty, clip, share=0.1):
     """(gradients, gradient scale) of the NumPy backend in float64."""
     backend, result, numbers = NumpyBackend(), g / (4.0 if unscale else 1.0), np.array([LR, SCALE])
     if penalty:
-        backend.penalty(w, result[: len(w)], L1, L2)
+        factor = SCALES[5] if penalty == "steps" else 1.0
+        backend.penalty(w, result[: len(w)], factor * L1, factor * L2)
     if clip:
         backend.clip_norm(result, share * np.sqrt((g * g).sum()), numbers)
     return result, numbers[1]
@@ -227,6 +235,24 @@ def test_prepare_float64(parts):
     expected, scale = reference(g, w, *parts)
     assert_close(result, expected)
     assert_close(numbers[1], scale)
+
+
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64])
+@pytest.mark.parametrize("parts", OF_STEPS)
+def test_prepare_with_penalties_of_steps(parts, dtype):
+    for size in SIZES if dtype == FLOAT32 else SIZES[-1:]:
+        g, w = draw(size), draw(1 + size // 2, seed=1)
+        room = Room()
+        launch, result, _, numbers, count, scales, values = prepared(g, w, dtype, *parts, room=room)
+        run(launch)
+        room.assert_left_as_found()
+        expected, scale = reference(g, w, *parts)
+        assert_close(result, expected)
+        assert_close(numbers[1], scale, compute=dtype)
+        value = (L1 * np.abs(w) + L2 / 2 * w * w).sum()
+        assert_close(values, [7.0] * 5 + [value], compute=FLOAT64)
+        np.testing.assert_array_equal(scales, SCALES)
+        np.testing.assert_array_equal(count, counters())
 
 
 def test_a_penalty_alone_needs_no_small_arrays():
@@ -310,6 +336,11 @@ def test_what_does_not_fit_is_refused():
         optimizers.update(rule, p, empty(33, FLOAT64), scalars(), counters())
     with pytest.raises(ValueError, match=r"weights_end must be in 0\.\.33"):
         optimizers.update(rule, p, p, scalars(), counters(), weights_end=34)
+    of_steps = {"l2": 0.1, "penalty_scales": empty(4, FLOAT64)}
+    with pytest.raises(ValueError, match="penalties of steps need counters"):
+        optimizers.prepare(p, p, None, None, Room(), **of_steps)
+    with pytest.raises(ValueError, match="both factors and values"):
+        optimizers.prepare(p, p, None, counters(), Room(), **of_steps)
     with pytest.raises(ValueError, match="a norm need scalars"):
         optimizers.prepare(p, p, None, None, Room(), max_norm=1.0)
     with pytest.raises(ValueError, match=r"scalars must be of shape \(3,\)"):

@@ -55,7 +55,7 @@ def assert_follows(ours: Step, theirs: Step, problem: Problem, near: Near, epoch
     with ours.backend.capture(ours) as run:
         for epoch in range(epochs):
             for step in (ours, theirs):
-                step.begin_epoch(epoch, problem.rates(step))
+                problem.begin_epoch(step, epoch)
             for number in range(theirs.batches):
                 run(number, number + 1)
                 theirs.run(number, number + 1)
@@ -83,7 +83,7 @@ def all_steps(
     step = persistent(problem, device)
     with step.backend.capture(step) as run:
         for epoch in range(epochs):
-            step.begin_epoch(epoch, problem.rates(step))
+            problem.begin_epoch(step, epoch)
             every = cut or step.batches
             for start in range(0, step.batches, every):
                 run(start, min(start + every, step.batches))

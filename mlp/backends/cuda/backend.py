@@ -18,7 +18,7 @@ from mlp.backends.cuda.predict import Predictor
 from mlp.backends.cuda.products import Products
 from mlp.backends.cuda.rules import Rules
 from mlp.backends.cuda.stream import RowStream
-from mlp.backends.protocol import Array, Dropout, HostArray, HostRows, Run
+from mlp.backends.protocol import Array, Dropout, EpochRows, HostArray, PenaltySteps, Run
 from mlp.errors import BackendUnavailable, InvalidInput
 from mlp.random import dropout_threshold
 from mlp_kernels.cuda import (
@@ -209,8 +209,8 @@ class CupyBackend(Rules):
         small = size <= SMALL_SHARE * self.on.total_bytes
         return small or size <= SHARE_OF_ROWS * self.on.free_bytes
 
-    def stream(self, rows: HostRows, dtype: np.dtype[Any], batch_size: int, seed: int) -> RowStream:
-        return RowStream(self, rows, dtype, batch_size, seed)
+    def stream(self, rows: EpochRows, batch_size: int) -> RowStream:
+        return RowStream(self, rows, batch_size)
 
     # --- layer ----------------------------------------------------------------------------------
 
@@ -310,8 +310,20 @@ class CupyBackend(Rules):
         )
 
     @_explained
-    def penalty(self, weights: Array, gradients: Array, l1: float, l2: float) -> None:
-        self._run(optimizers.prepare(gradients, weights, None, None, self._room, l1=l1, l2=l2))
+    def penalty(
+        self,
+        weights: Array,
+        gradients: Array,
+        l1: float,
+        l2: float,
+        steps: PenaltySteps | None = None,
+    ) -> None:
+        counters = None if steps is None else steps.counters
+        self._run(
+            optimizers.prepare(
+                gradients, weights, None, counters, self._room, l1=l1, l2=l2, **_arrays_of(steps)
+            )
+        )
 
     @_explained
     def decay(self, weights: Array, scalars: Array, weight_decay: float) -> None:
@@ -335,6 +347,7 @@ class CupyBackend(Rules):
                 optimizers.prepare(
                     flat.gradients, flat.parameters[:end], flat.scalars, flat.counters, self._room,
                     scaling=steps.scaling, l1=terms.l1, l2=terms.l2, max_norm=terms.clip_norm,
+                    **_arrays_of(steps.penalty_steps),
                 )
             )  # fmt: skip
         launches.append(
@@ -409,6 +422,13 @@ def _wants_warpgroups(number: int, capability: tuple[int, int]) -> bool:
             f"{capability[0]}.{capability[1]}; unset it"
         )
     return wanted
+
+
+def _arrays_of(steps: PenaltySteps | None) -> dict[str, Array]:
+    """The factors and values of the penalty in each step as the kernels take them."""
+    if steps is None:
+        return {}
+    return {"penalty_scales": steps.scales, "penalty_values": steps.values}
 
 
 def _numbers(dropout: Dropout | None) -> products.DropoutNumbers | None:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlp import random
-from mlp.backends.protocol import Array, HostArray, HostRows
+from mlp.backends.protocol import Array, EpochRows, HostArray
 from mlp_kernels.cuda import control
 
 if TYPE_CHECKING:
@@ -42,13 +41,14 @@ class Ring:
         self.array = backend.empty((2 * rows, *shape), dtype)
         self._pinned = [backend.on.pinned((rows, *shape), dtype) for _ in range(2)]
 
-    def feed(self, slot: int, rows: HostArray, stream: Any) -> None:
-        """Queues the copy of a chunk's rows to its half."""
-        count = len(rows)
-        pinned = self._pinned[slot][:count]
-        pinned[...] = rows
+    def pinned(self, slot: int, count: int) -> HostArray:
+        """The host's side of a half, for so many rows."""
+        return self._pinned[slot][:count]
+
+    def feed(self, slot: int, count: int, stream: Any) -> None:
+        """Queues the copy of what `pinned` holds to its half."""
         first = slot * self._rows
-        self._on.upload(pinned, self.array[first : first + count], stream)
+        self._on.upload(self.pinned(slot, count), self.array[first : first + count], stream)
 
 
 class RowStream:
@@ -57,60 +57,59 @@ class RowStream:
     Args:
         backend: whose device is fed.
         rows: the data.
-        dtype: of rows and values on the device.
         batch_size: rows in a batch.
-        seed: of the shuffles.
     """
 
-    def __init__(
-        self,
-        backend: CupyBackend,
-        rows: HostRows,
-        dtype: np.dtype[Any],
-        batch_size: int,
-        seed: int,
-    ) -> None:
-        self._on, self._rows, self._seed = backend.on, rows, seed
-        self._count = len(rows.X)
-        batch = min(batch_size, self._count)
-        row_bytes = rows.X.shape[1] * dtype.itemsize
+    def __init__(self, backend: CupyBackend, rows: EpochRows, batch_size: int) -> None:
+        self._on, self._rows, self.rows = backend.on, rows, rows.count
+        layout, batch = rows.layout, min(batch_size, rows.count)
         chunk_bytes = min(CHUNK_BYTES, int(SHARE_OF_CHUNKS / 2 * backend.on.free_bytes))
+        row_bytes = layout.features * layout.dtype.itemsize
         self._batches = max(chunk_bytes // (batch * row_bytes), 1)
-        chunk = self._chunk = min(self._batches * batch, self._count)
-        of_target = dtype if rows.y.dtype.kind == "f" else rows.y.dtype
+        chunk = self._chunk = min(self._batches * batch, rows.count)
         self._rings = [
-            Ring(backend, chunk, rows.X.shape[1:], dtype),
-            Ring(backend, chunk, rows.y.shape[1:], of_target),
+            Ring(backend, chunk, (layout.features,), layout.dtype),
+            Ring(backend, chunk, layout.target_shape, layout.target_dtype),
         ]
-        if rows.weight is not None:
-            self._rings.append(Ring(backend, chunk, (), dtype))
+        if layout.weighted:
+            self._rings.append(Ring(backend, chunk, (), layout.dtype))
         self.X, self.y = self._rings[0].array, self._rings[1].array
-        self.weight: Array | None = self._rings[2].array if rows.weight is not None else None
-        self.order = backend.empty((self._count,), np.int64)
+        self.weight: Array | None = self._rings[2].array if layout.weighted else None
+        self.order = backend.empty((2 * chunk,), np.int64)
         backend.on.submit(control.fill_in_turn(self.order, 2 * chunk))
         self._stream = backend.on.new_stream()
         self._copied = [backend.on.event() for _ in range(2)]
         self._used = [backend.on.event() for _ in range(2)]
         self._now: int | None = None
         self._last_slot = 0
-        self._order: HostArray = np.empty(0, np.int64)
 
-    def begin_epoch(self, epoch: int) -> None:
-        self._order = random.permutation(self._seed, epoch, self._count)
+    def begin_epoch(
+        self, epoch: int, order: HostArray | None = None, weight: HostArray | None = None
+    ) -> None:
+        self._rows.begin_epoch(epoch, order, weight)
         self._now = None
 
-    def require(self, batch: int) -> None:
+    def require(self, batch: int) -> int:
         chunk = batch // self._batches
-        if chunk == self._now:
-            return
+        if chunk != self._now:
+            self._feed(chunk)
+        return (chunk + 1) * self._batches
+
+    def close(self) -> None:
+        self._rows.close()
+
+    def _feed(self, chunk: int) -> None:
         slot, on = chunk % 2, self._on
         # All steps that read the chunk before this one are queued by now.
         on.record(self._used[self._last_slot])
         on.wait_on_host(self._copied[slot])  # until then its pinned memory is still read
         on.wait(self._used[slot], self._stream)
+        count = min(self._chunk, self.rows - chunk * self._chunk)
+        X, y, *weight = (ring.pinned(slot, count) for ring in self._rings)
+        self._rows.fill(X, y, weight[0] if weight else None)
         try:
-            for ring, rows in zip(self._rings, self._gathered(chunk), strict=True):
-                ring.feed(slot, rows, self._stream)
+            for ring in self._rings:
+                ring.feed(slot, count, self._stream)
             on.record(self._copied[slot], self._stream)
             on.wait(self._copied[slot])
         except BaseException:
@@ -118,12 +117,3 @@ class RowStream:
             self._stream.synchronize()
             raise
         self._now, self._last_slot = chunk, slot
-
-    def _gathered(self, chunk: int) -> list[HostArray]:
-        """The chunk's rows on the host: of X as the network takes them, of y and the weights."""
-        index = self._order[chunk * self._chunk : (chunk + 1) * self._chunk]
-        rows = self._rows
-        found = [rows.prepare(rows.X[index]), rows.y[index]]
-        if rows.weight is not None:
-            found.append(rows.weight[index])
-        return found
