@@ -11,6 +11,8 @@ import numpy as np
 from mlp import random
 from mlp.activations import get_activation
 from mlp.backends.protocol import HostArray
+from mlp.data.placing import encode_table
+from mlp.data.table_preprocessing import TablePreprocessor
 from mlp.gradients import Gradients
 from mlp.losses import Loss, get_loss
 from mlp.network import Network
@@ -54,7 +56,7 @@ def check_gradients(
     Raises:
         InvalidInput, InvalidSetting: as `Network.gradients`.
     """
-    copy = float64_copy(network)
+    copy, X = on_features(float64_copy(network), X)
     found = copy.gradients(X, y, loss, sample_weight)
     errors = {}
     for layer in range(len(copy.spec.layers)):
@@ -119,6 +121,21 @@ def first_step(tensor: HostArray) -> float:
 def float64_copy(network: Network) -> Network:
     """The same network with the same weights, in float64 on the same device."""
     return Network.from_state(replace(network.state(), precision="float64"), network.device)
+
+
+def on_features(network: Network, X: Any) -> tuple[Network, Any]:
+    """The network and X as they are; of a network that takes tables, one that takes their features.
+
+    Returns:
+        A copy without the preprocessing, and the features of X (N, I) float64, so that repeated
+        calls do not encode the table again; what does not need that is returned as it came.
+    """
+    columns = network.preprocessing
+    if not isinstance(columns, TablePreprocessor):
+        return network, X
+    features = encode_table(X, network.spec.inputs, columns, np.dtype(np.float64), "X")
+    bare = replace(network.state(), preprocessing=None)
+    return Network.from_state(bare, network.device), features
 
 
 def _directions(shape: tuple[int, ...], seed: int, layer: int) -> Iterator[Doubles]:

@@ -12,25 +12,34 @@ import json
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from mlp.backends.protocol import HostArray
 from mlp.errors import ModelFileError
 
-FORMAT = 1
+# What versions before columns cannot read is written in format 2: they would leave them out.
+FORMAT, WITH_COLUMNS = 1, 2
 _KEY = "fused_mlp"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes a file so that `path` is always whole; raises OSError where it cannot be written."""
+    with atomic_file(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which becomes `path` when the context ends without an error."""
     path = path.resolve()  # a link stays one: what it points to is replaced
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes private files; a result has the permissions of the one that it replaces, or
@@ -58,7 +67,8 @@ def write_model(path: Path, tensors: dict[str, HostArray], document: dict[str, A
     from safetensors.numpy import save
 
     try:
-        text = json.dumps({"format": FORMAT, **document}, sort_keys=True)
+        written = WITH_COLUMNS if "columns" in document else FORMAT
+        text = json.dumps({"format": written, **document}, sort_keys=True)
     except TypeError as error:
         raise ModelFileError(f"{path}: cannot be written: {error}; use what JSON holds") from None
     content = save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata={_KEY: text})
@@ -90,8 +100,9 @@ def read_model(path: Path) -> tuple[dict[str, HostArray], dict[str, Any]]:
         written = document["format"]
     except (KeyError, TypeError, ValueError):
         raise ModelFileError(f"{path}: a safetensors file, but not one that mlp wrote") from None
-    if written != FORMAT:
+    if written not in (FORMAT, WITH_COLUMNS):
         raise ModelFileError(
-            f"{path}: written in format {written}, but this version reads format {FORMAT}"
+            f"{path}: written in format {written}, but this version reads formats {FORMAT} and "
+            f"{WITH_COLUMNS}"
         )
     return tensors, document

@@ -12,7 +12,7 @@ from mlp.backends import get_backend, precision_dtype
 from mlp.backends.protocol import Array, Dropout, HostArray
 from mlp.backpropagation import Layer, OutputLoss
 from mlp.data.arrays import as_target, as_weights, to_device
-from mlp.data.placing import place, place_rows, size_on_host, to_check
+from mlp.data.placing import Preprocessing, place, place_rows, size_on_host, to_check
 from mlp.data.preprocessing import Standardizer
 from mlp.errors import BackendUnavailable, InvalidInput, InvalidSetting, ModelFileError
 from mlp.gradients import Gradients, compute_gradients
@@ -22,6 +22,7 @@ from mlp.network_state import NetworkState, read_state, write_state
 from mlp.parameters import Layout, ParameterBuffer, host_copies
 from mlp.random import check_seed
 from mlp.spec import Dense, NetworkSpec
+from mlp.summary import network_html, network_text
 
 
 class Network:
@@ -45,7 +46,8 @@ class Network:
         device, precision, dtype: where and in what the network computes.
         parameters, compute: the parameters on the device, and what products read of them: the same
             buffer, or in a 16-bit precision copies that `parameters_changed` refreshes.
-        preprocessing: None, or a Standardizer: then every method that takes X takes raw rows.
+        preprocessing: None, or a Standardizer: then every method that takes X takes raw rows; or a
+            TablePreprocessor: then it takes tables, or arrays of raw numbers if no column has text.
         target_scaler: None, or a Standardizer of target values: then every method that takes values
             takes raw ones and `predict` answers with such, while losses, gradients and `forward`
             are in units of the scaler.
@@ -94,7 +96,7 @@ class Network:
         self.backend = get_backend(device, precision, threads)
         self.dtype = precision_dtype(precision)
         self.precision = precision
-        self.preprocessing: Standardizer | None = None
+        self.preprocessing: Preprocessing | None = None
         self.target_scaler: Standardizer | None = None
         self._classes: tuple[Any, ...] | None = None
         self._loss: Loss | None = None
@@ -117,6 +119,13 @@ class Network:
         )
         count = self.spec.parameter_count
         return f"Network({shape}; {count:,} parameters, {self.precision} on {self.device})"
+
+    def summary(self) -> str:
+        """A table: each layer's activation, shape, parameters, FLOPs per row forward, memory."""
+        return network_text(self)
+
+    def _repr_html_(self) -> str:
+        return network_html(self)
 
     @property
     def classes(self) -> tuple[Any, ...] | None:
@@ -215,7 +224,7 @@ class Network:
         ]
 
     def rows_to_device(self, X: Any, name: str = "X", *, borrow: bool = False) -> Array:
-        """X checked, standardised if the network has that, and on the device: (N, I).
+        """X checked, prepared if the network has that, and on the device: (N, I).
 
         With `borrow` it may be X itself, and must not be written.
         """
@@ -261,14 +270,19 @@ class Network:
         Raises:
             InvalidInput: X is empty, ragged, not finite or of the wrong width.
         """
-        size = size_on_host(X, self.dtype)
+        size = size_on_host(X, self.dtype, self.spec.inputs)
         if not self.backend.has_room_for(size) and len(X) > 1:
             half = len(X) // 2
             return np.concatenate([self.forward(X[:half]), self.forward(X[half:])])
+        return self.backend.to_host(self.forward_on_device(X))
+
+    def forward_on_device(self, X: Any) -> Array:
+        """`forward` without the copy to the host: output activations (N, O) on the device."""
         rows = self.rows_to_device(X, borrow=True)
         out = self.backend.empty((len(rows), self.spec.outputs), self.dtype)
         self._predict(rows, out)
-        return self.backend.to_host(out)
+        self.backend.synchronize()  # who reads it next may use another stream
+        return out
 
     def gradients(self, X: Any, y: Any, loss: str | Loss, sample_weight: Any = None) -> Gradients:
         """Loss, gradients and everything on the way to them, for one batch, without dropout.

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from mlp.backends.protocol import HostArray
+from mlp.data.placing import Preprocessing
 from mlp.data.preprocessing import Standardizer
+from mlp.data.table_preprocessing import TablePreprocessor
 from mlp.errors import InvalidInput, ModelFileError
 from mlp.losses import LOSSES, Loss
 from mlp.model_file import read_model, write_model
@@ -28,7 +30,7 @@ class NetworkState:
     seed: int
     weights: tuple[HostArray, ...]
     biases: tuple[HostArray, ...]
-    preprocessing: Standardizer | None = None
+    preprocessing: Preprocessing | None = None
     target_scaler: Standardizer | None = None
     classes: tuple[Any, ...] | None = None
     loss: Loss | None = None
@@ -48,7 +50,7 @@ def write_state(path: Path, state: NetworkState) -> None:
             raise ModelFileError(f"{path}: not written, since the weights are not finite")
         tensors[f"layers.{i}.weight"], tensors[f"layers.{i}.bias"] = W, b
     for name, scaler in (("preprocessing", state.preprocessing), ("target", state.target_scaler)):
-        if scaler is not None:
+        if isinstance(scaler, Standardizer):
             tensors[f"{name}.mean"], tensors[f"{name}.scale"] = scaler.mean, scaler.scale
     document = {
         "network": state.spec.to_json(),
@@ -58,6 +60,8 @@ def write_state(path: Path, state: NetworkState) -> None:
         "loss": None if state.loss is None else {"name": state.loss.name, **asdict(state.loss)},
         "metadata": state.metadata,
     }
+    if isinstance(state.preprocessing, TablePreprocessor):
+        document["columns"] = state.preprocessing.to_json()
     write_model(path, tensors, document)
 
 
@@ -94,9 +98,20 @@ def _parse(tensors: Mapping[str, HostArray], document: Mapping[str, Any]) -> Net
         raise InvalidInput("an entry of the wrong kind")
     return NetworkState(
         spec, precision, check_seed(document["seed"]), weights, biases,
-        _scaler(tensors, "preprocessing", spec.inputs), _scaler(tensors, "target", spec.outputs),
+        _preprocessing(tensors, document, spec.inputs), _scaler(tensors, "target", spec.outputs),
         _classes(document["classes"]), _loss(document["loss"]), metadata,
     )  # fmt: skip
+
+
+def _preprocessing(
+    tensors: Mapping[str, HostArray], document: Mapping[str, Any], inputs: int
+) -> Preprocessing | None:
+    if "columns" not in document:
+        return _scaler(tensors, "preprocessing", inputs)
+    columns = TablePreprocessor.from_json(document["columns"])
+    if columns.inputs != inputs:
+        raise InvalidInput("the columns do not fit the network")
+    return columns
 
 
 def _scaler(tensors: Mapping[str, HostArray], name: str, width: int) -> Standardizer | None:

@@ -184,8 +184,8 @@ def test_a_tensor_type_that_numpy_lacks(tmp_path):
 
 def test_files_of_a_later_format(net, tmp_path):
     net.save(tmp_path / "a")
-    rewrite(tmp_path / "a", lambda text: text.update(format=2))
-    with pytest.raises(ModelFileError, match="written in format 2, but this version reads"):
+    rewrite(tmp_path / "a", lambda text: text.update(format=3))
+    with pytest.raises(ModelFileError, match="written in format 3, but this version reads"):
         mlp.load(tmp_path / "a")
 
 

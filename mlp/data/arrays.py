@@ -66,7 +66,7 @@ def as_target(
     Raises:
         InvalidInput: the wrong length or width, or values that do not fit the loss.
     """
-    target = _numeric(y, name) if classes is None else _array(y, name)
+    target = _numeric(y, name) if classes is None else host_array(y, name)
     if target.ndim == 0 or (rows == 1 and target.ndim == 1 and target.size == outputs > 1):
         target = target.reshape(1, -1) if target.size > 1 else target.reshape(1)
     if len(target) != rows:
@@ -145,7 +145,8 @@ def _lives_on_a_gpu(values: Any) -> bool:
     return hasattr(values, "__cuda_array_interface__")
 
 
-def _array(values: Any, name: str) -> HostArray:
+def host_array(values: Any, name: str) -> HostArray:
+    """Values as a NumPy array of any dtype; raises InvalidInput if ragged, or on a GPU."""
     if _lives_on_a_gpu(values):
         raise InvalidInput(f"{name} lives on a GPU; use device='cuda' or copy it to the host")
     try:
@@ -155,7 +156,7 @@ def _array(values: Any, name: str) -> HostArray:
 
 
 def _numeric(values: Any, name: str) -> HostArray:
-    array = _array(values, name)
+    array = host_array(values, name)
     if array.dtype.kind not in "biuf":
         raise InvalidInput(f"{name} must hold real numbers, not {array.dtype}")
     return array
@@ -178,8 +179,7 @@ def _require(array: HostArray, good: HostArray, rule: str, name: str) -> None:
 
 def _encode(labels: HostArray, classes: Sequence[Any], name: str) -> HostArray:
     """Labels to their positions in `classes`."""
-    position = {label: i for i, label in enumerate(classes)}
-    codes = np.array([position.get(label, -1) for label in labels.tolist()], dtype=np.int64)
+    codes = _positions(labels, classes)
     if (codes < 0).any():
         row = int(np.argmax(codes < 0))
         known = ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
@@ -187,6 +187,19 @@ def _encode(labels: HostArray, classes: Sequence[Any], name: str) -> HostArray:
             f"{name} holds the label {labels[row]} at row {row}, which is not one of: {known}"
         )
     return codes
+
+
+def _positions(labels: HostArray, classes: Sequence[Any]) -> HostArray:
+    """The place of each label in `classes`, -1 where there is none: (N,) int64."""
+    known = np.asarray(classes)
+    numeric = known.dtype.kind in "biuf" and labels.dtype.kind in "biuf"
+    if known.ndim == 1 and (numeric or known.dtype.kind == labels.dtype.kind == "U"):
+        order = np.argsort(known)
+        place = np.searchsorted(known, labels, sorter=order)
+        codes = order[np.minimum(place, len(known) - 1)]
+        return np.where(known[codes] == labels, codes, -1).astype(np.int64, copy=False)
+    position = {label: i for i, label in enumerate(classes)}
+    return np.array([position.get(label, -1) for label in labels.tolist()], dtype=np.int64)
 
 
 def _as_labels(labels: HostArray, outputs: int, name: str) -> HostArray:

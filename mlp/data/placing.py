@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from mlp.backends.protocol import Array, Backend, HostArray
 from mlp.data.arrays import as_rows, finite_in, require_finite_in, require_rows, to_device
+from mlp.data.arrow import is_table
 from mlp.data.preprocessing import Standardizer
+from mlp.data.table_preprocessing import TablePreprocessor
 from mlp.errors import InvalidInput
+
+Preprocessing: TypeAlias = Standardizer | TablePreprocessor
 
 # Rows that are standardised at a time.
 BLOCK_ROWS = 1024
@@ -19,18 +23,23 @@ BLOCK_ROWS = 1024
 def place_rows(
     X: Any,
     inputs: int,
-    preprocessing: Standardizer | None,
+    preprocessing: Preprocessing | None,
     backend: Backend,
     dtype: np.dtype[Any],
     name: str,
     *,
     borrow: bool,
 ) -> Array:
-    """X checked, standardised if there is a preprocessing, and on the device in `dtype`: (N, I).
+    """X checked, prepared if there is a preprocessing, and on the device in `dtype`: (N, I).
 
-    With `borrow` it may be X itself, and must not be written.
+    With `borrow` it may be X itself, and must not be written. The columns of a table are encoded on
+    the host, also those of an array that is on the device.
     """
     given = backend.device_array(X)
+    if isinstance(preprocessing, TablePreprocessor):
+        on_host = X if given is None else backend.to_host(given)
+        features = encode_table(on_host, inputs, preprocessing, dtype, name)
+        return (backend.borrow if borrow else backend.from_host)(features, dtype)
     if given is not None:
         return _convert(given, inputs, preprocessing, backend, dtype, name, borrow)
     rows = as_rows(X, inputs, name)
@@ -45,6 +54,36 @@ def place_rows(
         on_device = to_device(preprocessing.transform(rows[block]), backend, dtype, name)
         backend.copy(on_device, result[block])
     return result
+
+
+def encode_table(
+    X: Any, inputs: int, preprocessing: TablePreprocessor, dtype: np.dtype[Any], name: str
+) -> HostArray:
+    """The features of a table's rows, (N, I) in `dtype`, finite.
+
+    Raises:
+        InvalidInput: the table does not fit the preprocessing, or that not the network.
+    """
+    if preprocessing.inputs != inputs:
+        raise InvalidInput(
+            f"the preprocessing makes {preprocessing.inputs} features of a row, but the network "
+            f"takes {inputs}"
+        )
+    features = preprocessing.transform(X, dtype, name=name)
+    require_finite_features(features, preprocessing, name)
+    return features
+
+
+def require_finite_features(
+    features: HostArray, preprocessing: TablePreprocessor, name: str
+) -> None:
+    """Raises InvalidInput, naming one, where features left the range of their dtype."""
+    if not finite_in(features, features.dtype):
+        feature = int((~np.isfinite(features)).any(axis=0).argmax())
+        raise InvalidInput(
+            f"{name}: column '{preprocessing.features[feature]}' has numbers beyond the range of "
+            f"{features.dtype} ({float(np.finfo(features.dtype).max):.2g})"
+        )
 
 
 def _convert(
@@ -70,15 +109,20 @@ def _convert(
     return result
 
 
-def size_on_host(X: Any, dtype: np.dtype[Any]) -> int:
-    """Bytes that an array of the host takes on a device; 0 for anything but a NumPy array."""
-    return X.size * dtype.itemsize if isinstance(X, np.ndarray) else 0
+def size_on_host(X: Any, dtype: np.dtype[Any], inputs: int) -> int:
+    """Bytes that an array of the host takes on a device, or a table of so many features.
+
+    0 for anything else, such as lists, arrays of the device and streams of unknown length.
+    """
+    if isinstance(X, np.ndarray):
+        return X.size * dtype.itemsize
+    return len(X) * inputs * dtype.itemsize if is_table(X) and hasattr(X, "__len__") else 0
 
 
 def preparation(
-    preprocessing: Standardizer | None, dtype: np.dtype[Any], name: str
+    preprocessing: Preprocessing | None, dtype: np.dtype[Any], name: str
 ) -> Callable[[HostArray], HostArray]:
-    """What makes rows of `dtype`, standardised if need be, of some rows on the host."""
+    """What makes rows of `dtype`, prepared if need be, of some rows on the host."""
 
     def prepare(rows: HostArray) -> HostArray:
         standardised = rows if preprocessing is None else preprocessing.transform(rows)

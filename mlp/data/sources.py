@@ -1,20 +1,21 @@
-"""Data sets by name or file: the ones that scikit-learn bundles, and .npz files with X and y."""
+"""Data sets by name, file or table: what `mlp train` and `mlp.load_data` read."""
 
 from __future__ import annotations
 
-import zipfile
-import zlib
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 
-from mlp.backends.protocol import HostArray
-from mlp.data.arrays import as_rows
-from mlp.errors import InvalidInput, unknown_name
-
-Task: TypeAlias = Literal["classification", "regression"]
+from mlp.data.array_files import load_arrays
+from mlp.data.arrow import Table, kind_of, numbers, quoted, require_pyarrow
+from mlp.data.dataset import Dataset, as_task
+from mlp.data.reading import Progress, ignore
+from mlp.data.table_preprocessing import remaining
+from mlp.data.tables import read_table
+from mlp.data.targets import Task, check_task, read_target
+from mlp.errors import InvalidInput, InvalidSetting, unknown_name
 
 BUNDLED: dict[str, Task] = {
     "digits": "classification",
@@ -25,42 +26,66 @@ BUNDLED: dict[str, Task] = {
 }
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """Rows and their targets.
+def load_data(
+    source: Any,
+    *,
+    target: str | Path | Sequence[str] | None = None,
+    task: str | None = None,
+    drop: Iterable[str] = (),
+    need_target: bool = True,
+    separator: str | None = None,
+    encoding: str = "utf-8",
+    text_columns: Collection[str] = (),
+    progress: Progress = ignore,
+) -> Dataset:
+    """A bundled data set by its name, a file by its path, or a table, as rows and targets.
 
-    Attributes:
-        name: the bundled name, or the file's path.
-        X: (N, I), finite numbers.
-        y: class labels (N,), or numbers (N,) or (N, O); None where the source has none.
-        task: what y asks for; None without y.
-        classes: the distinct labels, sorted, of a classification; else None.
-        note: why a target that was there but not asked for could not be read; else "".
-    """
-
-    name: str
-    X: HostArray
-    y: HostArray | None
-    task: Task | None
-    classes: tuple[Any, ...] | None
-    note: str = ""
-
-
-def load_data(source: str, *, need_target: bool = True) -> Dataset:
-    """A bundled data set by its name, or a file by its path (anything with a dot or a slash).
-
-    In a file, y of integers, booleans or text names classes, and y of floats holds values.
-    Without `need_target`, y may be missing, or be one that cannot be read.
+    Args:
+        source: a bundled name; the path of a table, as `read_table` takes it; of a .npz file with
+            arrays X and y; of a .npy file with X; or a table of pandas, polars, pyarrow or anything
+            with `__arrow_c_stream__`.
+        target: the column of a table to learn, or several columns of numbers; the array of a .npz
+            file, by default y; of a .npy file the .npy file with y.
+        task: "classification" or "regression"; None for what the target asks for. In a table, see
+            `mlp.data.targets.read_target`; in arrays, integers, booleans and text name classes and
+            floats are values.
+        drop: columns of a table to leave out.
+        need_target: if False, the target may be missing, or be one that cannot be read.
+        separator, encoding, text_columns, progress: as `read_table` takes them.
 
     Raises:
-        InvalidSetting: neither a bundled name nor like a path.
-        InvalidInput: the file is missing or does not hold what it should.
+        InvalidSetting: neither a bundled name nor like a path; a target or a column to drop that is
+            not there, or none for a table, which has to have one; pyarrow is needed and missing.
+        InvalidInput: the file is missing or does not hold what it should, or the table has columns
+            of dates, lists, bytes or infinite numbers.
     """
-    if source in BUNDLED:
-        return _load_bundled(source)
-    if not source or (not Path(source).suffix and "/" not in source and not Path(source).exists()):
-        raise unknown_name("data set", source, [*BUNDLED, "FILE.npz"])
-    return _load_npz(Path(source), need_target)
+    wanted = check_task(task)
+    if not isinstance(source, str | Path):
+        table = read_table(source)
+        return _from_table("the table", table, target, wanted, drop, need_target)
+    name = str(source)
+    path = Path(name)
+    bundled = name in BUNDLED
+    if not bundled and (not name or not (path.suffix or "/" in name or path.exists())):
+        raise unknown_name("data set", name, [*BUNDLED, "FILE"])
+    if not bundled and path.suffix.lower() not in (".npz", ".npy"):
+        table = read_table(
+            path, separator=separator, encoding=encoding, text_columns=text_columns,
+            progress=progress,
+        )  # fmt: skip
+        return _from_table(name, table, target, wanted, drop, need_target)
+    if tuple(drop):
+        raise InvalidSetting(f"{name} has no named columns to drop; only tables have")
+    if bundled:
+        if target is not None:
+            raise InvalidSetting(f"{name} is bundled and has its own target; name none")
+        data = _load_bundled(name)
+    else:
+        names = _names(target)
+        if len(names) > 1:
+            raise InvalidSetting(f"{name}: of arrays there is one target, not {len(names)}")
+        data = load_arrays(path, names[0] if names else None, need_target)
+    return as_task(data, wanted)
 
 
 def _load_bundled(name: str) -> Dataset:
@@ -74,70 +99,73 @@ def _load_bundled(name: str) -> Dataset:
     return Dataset(name, X, names, "classification", tuple(np.asarray(bunch.target_names).tolist()))
 
 
-def _load_npz(path: Path, need_target: bool) -> Dataset:
-    found = _read_npz(path)
-    missing = [key for key in ("X", "y") if key not in found and (key == "X" or need_target)]
-    if missing:
-        raise InvalidInput(f"{path}: the file has no array {' and no array '.join(missing)}")
-    if found["X"].ndim != 2:
-        raise InvalidInput(f"{path}: X has shape {found['X'].shape}, not (rows, features)")
-    X = as_rows(found["X"], name=f"{path}: X")
-    if "y" not in found:
-        return Dataset(str(path), X, None, None, None)
+def _names(target: str | Path | Sequence[str] | None) -> tuple[str, ...]:
+    if target is None:
+        return ()
+    return (str(target),) if isinstance(target, str | Path) else tuple(map(str, target))
+
+
+def _from_table(
+    name: str,
+    table: Table,
+    target: str | Path | Sequence[str] | None,
+    task: Task | None,
+    drop: Iterable[str],
+    need_target: bool,
+) -> Dataset:
+    """Rows and target of a table; where a target is needed, its other columns are looked at too."""
+    targets, there = _names(target), table.column_names
+    if not need_target:
+        return _with_possible_target(name, table, targets)
+    if not targets:
+        raise InvalidSetting(
+            f"{name}: name the column to learn with --target; there are {quoted(there, 40)}"
+        )
+    dropped = [*drop]
+    for column in targets:
+        if column not in there:
+            raise unknown_name("target column", column, there)
+        if column in dropped or targets.count(column) > 1:
+            what = "dropped" if column in dropped else "named twice"
+            raise InvalidSetting(f"the column '{column}' is the target and cannot be {what}")
+    features = remaining(there, [*targets, *dropped])
     try:
-        return _with_target(path, X, found["y"])
+        found = read_target(table, targets, task)
+        X = table.select(features)
+        _require_usable(X)
     except InvalidInput as error:
-        if need_target:
-            raise
-        return Dataset(str(path), X, None, None, None, note=str(error))
+        raise InvalidInput(f"{name}: {error}") from None
+    return Dataset(name, X, found.y, found.task, found.classes, target=targets, how=found.how)
 
 
-def _read_npz(path: Path) -> dict[str, HostArray]:
-    """The arrays X and y of a file, as far as they are there."""
-    if path.suffix.lower() != ".npz":
-        raise InvalidInput(f"{path}: only .npz files with arrays X and y can be read")
-    if path.is_dir():
-        raise InvalidInput(f"{path}: a folder, not a .npz file")
-    if not path.exists():
-        raise InvalidInput(f"{path}: there is no such file")
+def _with_possible_target(name: str, table: Table, targets: tuple[str, ...]) -> Dataset:
+    """A table to predict for, which may have the target that the model was trained on."""
+    if not targets or not set(targets) <= set(table.column_names):
+        return Dataset(name, table, None, None, None)
+    X = table.drop_columns([*targets]) if len(targets) < table.num_columns else table
     try:
-        # Opened here, because NumPy leaves a file open that turns out to be damaged.
-        with path.open("rb") as file:
-            if not zipfile.is_zipfile(file):
-                raise InvalidInput(f"{path}: not a .npz file, in spite of its name")
-            file.seek(0)
-            arrays = np.load(file, allow_pickle=False)
-            found = {key: arrays[key] for key in ("X", "y") if key in arrays}
-    except (
-        OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error,
-    ) as error:  # fmt: skip
-        if "allow_pickle" in str(error):
+        found = read_target(table, targets, None)
+    except InvalidInput as error:
+        return Dataset(name, X, None, None, None, note=f"{name}: {error}")
+    return Dataset(name, X, found.y, found.task, found.classes, target=targets)
+
+
+def _require_usable(table: Table) -> None:
+    """Raises InvalidInput, naming column and row, where a column cannot be learned from."""
+    for field in table.schema:
+        if kind_of(field.name, field.type) is None:
             raise InvalidInput(
-                f"{path}: an array holds Python objects, which are not read; rows of different "
-                "lengths make such arrays"
-            ) from None
-        raise InvalidInput(
-            f"{path}: not a readable .npz file of numbers or text ({error})"
-        ) from None
-    for key, array in found.items():
-        if not isinstance(array, np.ndarray):
-            raise InvalidInput(f"{path}: {key} is not an array that NumPy wrote")
-    return found
-
-
-def _with_target(path: Path, X: HostArray, y: HostArray) -> Dataset:
-    """The data set of X and y; the dtype of y says what it holds."""
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.ndim not in (1, 2):
-        raise InvalidInput(f"{path}: y must have 1 or 2 dimensions, not shape {y.shape}")
-    if len(y) != len(X):
-        raise InvalidInput(f"{path}: y has shape {y.shape}, but X has {len(X)} rows")
-    if y.dtype.kind == "f" and not np.isfinite(y).all():
-        row = int(np.argwhere(~np.isfinite(y))[0][0])
-        raise InvalidInput(f"{path}: y is not finite at row {row}; remove or fill that row")
-    if y.dtype.kind == "S":
-        y = np.char.decode(y, "utf-8", "replace")
-    if y.ndim == 1 and y.dtype.kind in "biuU":
-        return Dataset(str(path), X, y, "classification", tuple(np.unique(y).tolist()))
-    return Dataset(str(path), X, as_rows(y, name=f"{path}: y").reshape(y.shape), "regression", None)
+                f"column '{field.name}' has no value in any row; leave it out "
+                f"(--drop '{field.name}')"
+            )
+    types = require_pyarrow().types
+    for field in table.schema:
+        if not types.is_floating(field.type):
+            continue
+        x = numbers(table.column(field.name))
+        if np.isinf(x).any():
+            row = int(np.isinf(x).argmax())
+            raise InvalidInput(
+                f"column '{field.name}' holds {x[row]} at row {row}; replace infinite numbers, or "
+                "leave them empty"
+            )

@@ -9,13 +9,15 @@ import numpy as np
 
 from mlp.backends.protocol import HostArray
 from mlp.data.arrays import as_rows
+from mlp.data.preprocessing import Standardizer
+from mlp.data.table_preprocessing import TablePreprocessor
 from mlp.errors import InvalidInput, require_in
 from mlp.explain.backward import gradient_section
 from mlp.explain.forward import input_section, layer_section, loss_section
 from mlp.explain.report import Section, Walk
 from mlp.explain.trace import Trace
 from mlp.explain.update import check_section, update_section, updated
-from mlp.gradcheck import float64_copy
+from mlp.gradcheck import float64_copy, on_features
 from mlp.losses import Loss, get_loss
 from mlp.network import Network
 
@@ -37,7 +39,7 @@ def explain_row(
 
     Args:
         net: any network.
-        X: rows (N, I), as `Network.forward` takes them.
+        X: rows (N, I) or a table, as `Network.forward` takes them.
         y: targets of all N rows, as the loss takes them.
         loss: a name from `mlp.losses.LOSSES`, or a Loss.
         row: which row, from 0.
@@ -47,7 +49,8 @@ def explain_row(
         InvalidInput: X, y or row cannot be used.
         InvalidSetting: the loss is unknown or does not fit, or the rate is negative.
     """
-    rows = as_rows(X, net.spec.inputs)
+    takes, X = on_features(net, X)
+    rows = as_rows(X, takes.spec.inputs)
     targets = np.asarray(y)
     if targets.ndim == 0 or (len(rows) == 1 and len(targets) != 1):
         targets = targets[None]
@@ -56,14 +59,24 @@ def explain_row(
     if isinstance(row, bool) or not hasattr(row, "__index__") or not 0 <= row < len(rows):
         raise InvalidInput(f"row must be a whole number from 0 to {len(rows) - 1}, not {row!r}")
     return build_walk(
-        float64_copy(net),
+        float64_copy(takes),
         rows[row : row + 1],
         targets[row : row + 1],
         get_loss(loss),
         title=f"Row {row} through {net!r}",
         learning_rate=learning_rate,
         digits=ROW_DIGITS,
+        intro=_about_features(net),
     )
+
+
+def _about_features(net: Network) -> tuple[str, ...]:
+    """What the numbers of a row of a table are, feature by feature."""
+    columns = net.preprocessing
+    if not isinstance(columns, TablePreprocessor):
+        return ()
+    named = ", ".join(f"x{i} {name}" for i, name in enumerate(columns.features, start=1))
+    return (f"The row is shown as the features that are made of the table's columns: {named}.",)
 
 
 def build_walk(
@@ -97,7 +110,8 @@ def build_walk(
             "predictions are turned back into the target's own units.",
         )
     sections = [Section("Set-up", intro)] if intro else []
-    sections.append(input_section(trace, net.preprocessing, digits))
+    scaler = net.preprocessing if isinstance(net.preprocessing, Standardizer) else None
+    sections.append(input_section(trace, scaler, digits))
     sections += [layer_section(layer, trace, bias, digits) for layer in trace.layers]
     sections.append(loss_section(trace, digits))
     sections += [gradient_section(trace, layer, bias, digits) for layer in trace.layers[::-1]]
