@@ -1,68 +1,25 @@
-"""Callbacks: what may happen around epochs, and the two that training itself is asked for most."""
+"""The best weights of a run, and stopping where they do not get better."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from mlp.backends.protocol import HostArray
-from mlp.errors import InvalidSetting, require_in, require_positive_int, unknown_name
+from mlp.callbacks.base import Callback
+from mlp.errors import (
+    InvalidSetting,
+    TrainingDiverged,
+    require_in,
+    require_positive_int,
+    unknown_name,
+)
 
 if TYPE_CHECKING:
     from mlp.trainer import Trainer
 
 MONITORS = ("auto", "loss", "validation_loss", "validation_score")
-
-
-class Callback:
-    """Base with hooks that do nothing; override those that you need.
-
-    Every hook gets the trainer: `trainer.epoch`, `trainer.history`, `trainer.network`, and
-    `trainer.stop("why")` to end training after this epoch.
-    """
-
-    def on_fit_start(self, trainer: Trainer) -> None:
-        """Before the first epoch of a call of `fit`."""
-
-    def on_progress(self, trainer: Trainer, batches_done: int) -> None:
-        """Between two steps: about every 0.1 s, and when the last step of an epoch is done."""
-
-    def on_epoch_end(self, trainer: Trainer) -> None:
-        """After an epoch, when its values are in the history."""
-
-    def on_fit_end(self, trainer: Trainer) -> None:
-        """When `fit` ends, also by an interrupt or an error."""
-
-
-AnyCallback: TypeAlias = "Callback | Callable[[Trainer], object]"
-
-
-class EachEpoch(Callback):
-    """Calls a plain function with the trainer after every epoch."""
-
-    def __init__(self, function: Callable[[Trainer], object]) -> None:
-        self.function = function
-
-    def on_epoch_end(self, trainer: Trainer) -> None:
-        self.function(trainer)
-
-
-def as_callback(callback: AnyCallback) -> Callback:
-    """A Callback from itself or from a function of the trainer; raises InvalidSetting otherwise."""
-    if isinstance(callback, Callback):
-        return callback
-    if callable(callback) and not isinstance(callback, type):
-        return EachEpoch(callback)
-    raise InvalidSetting(f"a callback must be an mlp.Callback or a function, not {callback!r}")
-
-
-def as_callbacks(callbacks: Iterable[AnyCallback]) -> list[Callback]:
-    """Each of a list of callbacks by `as_callback`."""
-    if not isinstance(callbacks, Iterable):
-        raise InvalidSetting(f"callbacks must be a list, like [{callbacks!r}]")
-    return [as_callback(callback) for callback in callbacks]
 
 
 @dataclass(kw_only=True)
@@ -122,12 +79,21 @@ class BestWeights(Callback):
 class EarlyStopping(BestWeights):
     """Stops when `patience` epochs in a row were no better than the best, whose weights it keeps.
 
+    A run that diverges, so that the trainer would raise TrainingDiverged, is stopped in the same
+    way if an epoch before was good: `fit` returns, the network has the best weights, and
+    `trainer.stopped` says what happened. The optimizer's state is then that of the diverged epoch:
+    to train on, make a new Trainer with a smaller rate. Where the first epoch of a call of `fit`
+    diverges there is nothing to keep, and the error is raised.
+
     Args:
         patience: epochs to wait.
+        stop_if_diverged: False to have TrainingDiverged raised in any case; the best weights are
+            put back before that, too.
         monitor, min_delta: as in BestWeights.
     """
 
     patience: int = 10
+    stop_if_diverged: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -137,3 +103,6 @@ class EarlyStopping(BestWeights):
         super().on_epoch_end(trainer)
         if self.best_epoch is not None and trainer.epoch - self.best_epoch >= self.patience:
             trainer.stop(f"no better epoch than {self.best_epoch} in the last {self.patience}")
+
+    def on_diverged(self, trainer: Trainer, error: TrainingDiverged) -> bool:
+        return self.stop_if_diverged and self.best_epoch is not None
