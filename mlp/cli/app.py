@@ -11,9 +11,11 @@ import click
 import mlp
 from mlp.cli.devices import devices
 from mlp.cli.explain import explain
+from mlp.cli.export import export
 from mlp.cli.gradcheck import gradcheck
 from mlp.cli.predict import predict
 from mlp.cli.train import train
+from mlp.cli.verify import verify
 from mlp.errors import InvalidSetting, MLPError
 
 OK, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -29,7 +31,7 @@ def cli() -> None:
     """
 
 
-for command in (train, predict, explain, gradcheck, devices):
+for command in (train, predict, export, verify, explain, gradcheck, devices):
     cli.add_command(command)
 
 

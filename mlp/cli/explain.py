@@ -7,14 +7,8 @@ from pathlib import Path
 
 import click
 
-from mlp.cli.output import (
-    data_for,
-    device_option,
-    json_option,
-    loss_of,
-    precision_option,
-    print_json,
-)
+from mlp.cli.input import data_for, true_values_options
+from mlp.cli.output import device_option, json_option, loss_of, precision_option, print_json
 from mlp.errors import InvalidInput, InvalidSetting
 from mlp.network import load
 
@@ -25,6 +19,7 @@ from mlp.network import load
 @click.option("--example", help="A textbook example instead: relu, sigmoid or matrix.")
 @click.option("--row", type=int, help="Which row of DATA.  [default: 0]")
 @click.option("--learning-rate", type=float, help="Show the update by plain gradient descent, too.")
+@true_values_options
 @device_option
 @precision_option
 @json_option
@@ -34,6 +29,9 @@ def explain(
     example: str | None,
     row: int | None,
     learning_rate: float | None,
+    target: tuple[str, ...],
+    separator: str | None,
+    encoding: str,
     device: str,
     precision: str | None,
     as_json: bool,
@@ -56,7 +54,10 @@ def explain(
         walk = explain_example(example, device=device)
     elif model is not None:
         network = load(model, device, precision=precision)
-        found = data_for(network, model, data, need_target=True)
+        found = data_for(
+            network, model, data, need_target=True, target=target, separator=separator,
+            encoding=encoding, quiet=as_json,
+        )  # fmt: skip
         if not 0 <= row < len(found.X):
             raise InvalidInput(
                 f"{found.name} has rows 0 to {len(found.X) - 1}; there is no row {row}"

@@ -11,7 +11,8 @@ import numpy as np
 
 from mlp import random
 from mlp.activations import ACTIVATIONS
-from mlp.cli.output import data_for, device_option, json_option, loss_of, print_json
+from mlp.cli.input import data_for, true_values_options
+from mlp.cli.output import device_option, json_option, loss_of, print_json
 from mlp.errors import require_positive_int
 from mlp.gradcheck import check_gradients
 from mlp.losses import LOSSES, Loss, get_loss
@@ -27,10 +28,19 @@ OUTPUT_FOR = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid"}
 @click.argument("data", required=False)
 @click.option("--rows", default=8, show_default=True, help="Rows of DATA to check on.")
 @click.option("--seed", default=0, show_default=True, help="Of the random directions and networks.")
+@true_values_options
 @device_option
 @json_option
 def gradcheck(
-    model: Path | None, data: str | None, rows: int, seed: int, device: str, as_json: bool
+    model: Path | None,
+    data: str | None,
+    rows: int,
+    seed: int,
+    target: tuple[str, ...],
+    separator: str | None,
+    encoding: str,
+    device: str,
+    as_json: bool,
 ) -> int:
     """Compare backpropagation with finite differences, in float64.
 
@@ -44,7 +54,10 @@ def gradcheck(
         errors = _check_every_formula(device, seed)
     else:
         network = load(model, device, precision="float64")
-        found = data_for(network, model, data, need_target=True)
+        found = data_for(
+            network, model, data, need_target=True, target=target, separator=separator,
+            encoding=encoding, quiet=as_json,
+        )  # fmt: skip
         loss = loss_of(network, model)
         errors = check_gradients(network, found.X[:rows], found.y[:rows], loss, seed=seed)  # type: ignore[index]
     # NaN: every step crossed a kink, so there is no derivative to compare with.

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import click
 
-from mlp.data.sources import BUNDLED, Dataset, load_data
-from mlp.errors import InvalidInput, InvalidSetting
+from mlp.errors import InvalidInput
 from mlp.losses import Loss
-from mlp.model_file import write_atomically
+from mlp.model_file import atomic_file
 from mlp.network import Network
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -94,12 +94,20 @@ def write_result(path: Path, content: str | bytes, *, overwrite: bool) -> None:
     Raises:
         InvalidInput: the file exists, or cannot be written.
     """
+    with result_file(path, overwrite=overwrite) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def result_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
+    """`write_result` of what is written to the file that this gives."""
     if path.is_dir():
         raise InvalidInput(f"{path}: a folder; name a file")
     if path.exists() and not overwrite:
         raise InvalidInput(f"{path} already exists; pass --overwrite to replace it")
     try:
-        write_atomically(path, content.encode() if isinstance(content, str) else content)
+        with atomic_file(path) as file:
+            yield file
     except OSError as error:
         raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from error
 
@@ -109,16 +117,3 @@ def loss_of(network: Network, model: Path) -> Loss:
     if network.loss is None:
         raise InvalidInput(f"{model}: the network was saved untrained, so its loss is not known")
     return network.loss
-
-
-def data_for(network: Network, model: Path, source: str | None, *, need_target: bool) -> Dataset:
-    """The data set named on the command line, or the bundled one that the model was trained on.
-
-    Raises:
-        InvalidSetting: none was named, and the model was trained on a file.
-    """
-    if source is None:
-        source = network.metadata.get("data")
-        if source not in BUNDLED:
-            raise InvalidSetting(f"{model} was not trained on a bundled data set; name the DATA")
-    return load_data(source, need_target=need_target)

@@ -1,8 +1,8 @@
-"""From a data set and a loss to what is trained: outputs, split, standardisation, first outputs."""
+"""From a data set and a loss to what is trained: outputs, split, preprocessing, first outputs."""
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,14 @@ import numpy as np
 
 from mlp.backends.protocol import HostArray
 from mlp.cli.output import count
+from mlp.data.arrow import is_table, quoted
+from mlp.data.dataset import Dataset
+from mlp.data.placing import Preprocessing
 from mlp.data.preprocessing import Standardizer
-from mlp.data.sources import Dataset, Task
-from mlp.errors import InvalidInput
+from mlp.data.splitting import split_rows, take
+from mlp.data.table_preprocessing import TablePreprocessor
+from mlp.data.targets import Task
+from mlp.errors import InvalidInput, InvalidSetting
 from mlp.losses import Loss
 from mlp.network import Network
 from mlp.trainer import Trainer
@@ -20,6 +25,20 @@ from mlp.trainer import Trainer
 
 def default_loss(data: Dataset) -> str:
     return "cross_entropy" if data.task == "classification" else "mse"
+
+
+def task_of(loss: Loss | None, task: str | None, *, named: bool) -> str | None:
+    """What the target is to be read for: as --task says, or as a loss asks of a named target.
+
+    Raises:
+        InvalidSetting: the loss asks for something else than --task.
+    """
+    if loss is None:
+        return task
+    of_loss = "regression" if loss.targets in ("values", "counts") else "classification"
+    if task not in (None, of_loss):
+        raise InvalidSetting(f"--loss {loss.name} goes with a {of_loss}, but --task says {task}")
+    return task or (of_loss if named else None)
 
 
 @dataclass(frozen=True)
@@ -46,27 +65,75 @@ def target_for(data: Dataset, loss: Loss) -> Target:
     """
     y = data.y
     assert y is not None  # load_data was asked for a target
+    what = f"{data.name}: {_subject(data)}"
     if loss.targets in ("values", "counts"):
         if y.dtype.kind not in "biuf":
-            raise InvalidInput(f"{data.name}: y holds text, but loss '{loss.name}' takes numbers")
+            raise InvalidInput(f"{what} holds text, but loss '{loss.name}' takes numbers")
         outputs = 1 if y.ndim == 1 else y.shape[1]
         return Target(y, "regression", outputs, "identity", None)
     if y.ndim == 2:
         activation = "softmax" if loss.targets == "classes" else "sigmoid"
         return Target(y, "classification", y.shape[1], activation, None)
     if y.dtype.kind == "f" and not np.array_equal(y, np.floor(y)):
-        raise InvalidInput(f"{data.name}: y holds fractions, but loss '{loss.name}' takes classes")
+        raise InvalidInput(f"{what} holds fractions, but loss '{loss.name}' takes classes")
     classes = data.classes or tuple(np.unique(y).tolist())
     if len(classes) < 2:
-        raise InvalidInput(f"{data.name}: y has only one class, {classes[0]!r}: nothing to learn")
+        raise InvalidInput(f"{what} has only one class, {classes[0]!r}: nothing to learn")
     if loss.targets == "unit":
         if len(classes) != 2:
             raise InvalidInput(
-                f"{data.name}: loss '{loss.name}' takes 2 classes, but y has {len(classes)}; "
-                "use cross_entropy"
+                f"{data.name}: loss '{loss.name}' takes 2 classes, but {_subject(data)} has "
+                f"{len(classes)}; use cross_entropy"
             )
         return Target(y, "classification", 1, "sigmoid", classes)
     return Target(y, "classification", len(classes), "softmax", classes)
+
+
+def _subject(data: Dataset) -> str:
+    """What to call the target in a sentence."""
+    return f"the target {quoted([*data.target])}" if data.target else "y"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows to train on and those to validate on; X are arrays or tables."""
+
+    X: Any
+    y: HostArray
+    validation: tuple[Any, HostArray] | None
+
+    @classmethod
+    def of(cls, data: Dataset, target: Target, share: float, seed: int) -> Rows:
+        """Holds out a share of the rows, by class where there are classes; none if it is 0."""
+        X, y = data.X, target.y
+        if target.task == "regression" and y.ndim == 1:
+            y = y[:, None]
+        if not share:
+            return cls(X, y, None)
+        train, rest = split_rows(data.name, y, share, seed, target.classes)
+        return cls(take(X, train), y[train], (take(X, rest), y[rest]))
+
+    def preprocessing(self, name: str, *, standardize: bool) -> Preprocessing | None:
+        """Learned from the training rows alone.
+
+        Raises:
+            InvalidInput: a column of a table that nothing can be learned from.
+        """
+        if not is_table(self.X):
+            return Standardizer.fit(self.X) if standardize else None
+        try:
+            return TablePreprocessor.fit(self.X, standardize=standardize)
+        except InvalidInput as error:
+            raise InvalidInput(f"{name}: {error}") from None
+
+
+def fit_outputs(trainer: Trainer, y: HostArray, *, standardize: bool) -> None:
+    """Makes a network's outputs begin near the target: scaled values, or the mean count."""
+    network, loss = trainer.network, trainer.loss
+    if loss.targets == "counts":
+        start_at_mean_count(network, y)
+    elif loss.targets == "values" and standardize:
+        network.target_scaler = Standardizer.fit(y)
 
 
 @dataclass(frozen=True)
@@ -80,84 +147,45 @@ class Job:
     data: Dataset
     target: Target
     trainer: Trainer
-    X: HostArray
-    y: HostArray
-    validation: tuple[HostArray, HostArray] | None
+    X: Any
+    y: HostArray | None
+    validation: tuple[Any, HostArray] | None
+
+    @property
+    def rows(self) -> int:
+        """How many are trained on."""
+        return len(self.X)
 
     @property
     def network(self) -> Network:
         return self.trainer.network
 
-    @classmethod
-    def prepare(
-        cls,
-        data: Dataset,
-        target: Target,
-        trainer: Trainer,
-        share: float,
-        seed: int,
-        *,
-        standardize: bool,
-    ) -> Job:
-        """Holds out a share of the rows, by class where there are classes, and fits the scalers."""
-        network, loss = trainer.network, trainer.loss
-        X, y, validation = data.X, target.y, None
-        if target.task == "regression" and y.ndim == 1:
-            y = y[:, None]
-        if share:
-            X, Xv, y, yv = _split(data.name, X, y, share, seed, target.classes)
-            validation = Xv, yv
-        if standardize:
-            network.preprocessing = Standardizer.fit(X)
-        if loss.targets == "counts":
-            start_at_mean_count(network, y)
-        elif loss.targets == "values" and standardize:
-            network.target_scaler = Standardizer.fit(y)
-        return cls(data, target, trainer, X, y, validation)
-
     def describe(self) -> str:
         """Two lines: the data, how its target was read, the split; the network."""
-        rows, features = self.data.X.shape
+        return f"{self.data.name}: {self.describe_rows()}\n{self.network!r}"
+
+    def describe_rows(self) -> str:
+        """The rows and columns, the kind of target, and the split."""
         kind = count(self.target.outputs, "output")
         if self.target.classes is not None:
             kind = count(len(self.target.classes), "class", "classes")
         held_out = 0 if self.validation is None else len(self.validation[1])
         return (
-            f"{self.data.name}: {count(rows, 'row')} of {count(features, 'feature')}, "
-            f"{self.target.task} with {kind}; {len(self.y):,} to train on, {held_out:,} held out\n"
-            f"{self.network!r}"
+            f"{count(self.rows + held_out, 'row')} of {self._describe_columns()}, "
+            f"{self.target.task} with {kind}; {self.rows:,} to train on, {held_out:,} held out"
         )
 
-
-def _split(
-    name: str,
-    X: HostArray,
-    y: HostArray,
-    share: float,
-    seed: int,
-    classes: tuple[Any, ...] | None,
-) -> list[HostArray]:
-    from sklearn.model_selection import train_test_split  # deferred: slow to import
-
-    held_out = math.ceil(share * len(X))
-    if classes is not None:
-        labels, counts = np.unique(y, return_counts=True)
-        if counts.min() < 2:
-            raise InvalidInput(
-                f"{name}: only one row has the class {labels[counts.argmin()]}, of "
-                f"{len(labels)} classes, so none can be held out; give it more rows, pass "
-                "--validation 0, or --loss mse if y holds values"
-            )
-    least = 1 if classes is None else len(np.unique(y))
-    if min(held_out, len(X) - held_out) < least:
-        raise InvalidInput(
-            f"{name}: {share:g} of {count(len(X), 'row')} leaves too few on one side; change "
-            "--validation"
+    def _describe_columns(self) -> str:
+        columns = self.network.preprocessing
+        if not isinstance(columns, TablePreprocessor):
+            return count(self.network.spec.inputs, "feature")
+        kinds: Counter[str] = Counter(column.kind for column in columns.columns)
+        plural = {"number": "numbers", "boolean": "booleans", "category": "categories"}
+        words = [f"{kinds[kind]} of {plural[kind]}" for kind in plural if kinds[kind]]
+        return (
+            f"{count(len(columns.columns), 'column')} ({', '.join(words)}) as "
+            f"{count(columns.inputs, 'feature')}"
         )
-    parts: list[HostArray] = train_test_split(
-        X, y, test_size=share, random_state=seed % 2**32, stratify=y if classes else None
-    )
-    return parts
 
 
 def start_at_mean_count(network: Network, y: HostArray) -> None:

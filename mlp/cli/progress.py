@@ -34,7 +34,7 @@ def rate(trainer: Trainer, unit: str = " samples/s") -> str:
     """Rows per second in the newest epoch's steps, as in "123,456 samples/s"."""
     if not trainer.history or trainer.step is None:
         return ""
-    return f"{len(trainer.step.X) / trainer.history['seconds'][-1]:,.0f} samples/s"
+    return f"{trainer.step.rows / trainer.history['seconds'][-1]:,.0f} samples/s"
 
 
 class LiveBar(Callback):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mlp.cli.app import run as run_command
+from tests.cli.table_runs import QUICK, mixed
 
 
 @dataclass(frozen=True)
@@ -47,3 +48,21 @@ def iris_model(run: CommandLine) -> Path:
     result = run("train", "iris", "--epochs", 2, "--device", "numpy", "--out", "iris", "--quiet")
     assert result.code == 0
     return Path("iris/model.safetensors")
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than training does on tables of sixty rows."""
+    monkeypatch.setattr("mlp.cli.curves.draw_curves", lambda *_: b"")
+
+
+@pytest.fixture
+def table_model(run: CommandLine, no_pictures: None) -> Path:
+    """A network trained on mixed.csv."""
+    mixed().to_csv("mixed.csv", index=False)
+    result = run(
+        "train", "mixed.csv", "--target", "buys", "--drop", "id", "--drop", "when", *QUICK,
+        "--out", "mixed",
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    return Path("mixed/model.safetensors")

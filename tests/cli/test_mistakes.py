@@ -16,7 +16,7 @@ FAILURE, USAGE = 1, 2
 MISTAKES = [
     ("train digitz", USAGE, "did you mean 'digits'?"),
     ("train missing.npz", FAILURE, "missing.npz: there is no such file"),
-    ("train table.csv", FAILURE, "only .npz"),
+    ("train table.csv", USAGE, "name the column to learn with --target; there are 'a', 'b'"),
     ("train ragged.npz", FAILURE, "ragged.npz"),
     ("train empty.npz", FAILURE, "empty"),
     ("train nan.npz", FAILURE, "X holds nan at row 3, column 1"),
