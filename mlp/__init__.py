@@ -17,8 +17,21 @@ if TYPE_CHECKING:
     from mlp.backends import available_backends as available_backends
     from mlp.callbacks import BestWeights as BestWeights
     from mlp.callbacks import Callback as Callback
+    from mlp.callbacks import CSVLog as CSVLog
     from mlp.callbacks import EarlyStopping as EarlyStopping
+    from mlp.callbacks import JSONLinesLog as JSONLinesLog
+    from mlp.callbacks import NormsLog as NormsLog
+    from mlp.callbacks import StopFile as StopFile
+    from mlp.callbacks import TensorBoard as TensorBoard
+    from mlp.data.blocks import ArrayBlocks as ArrayBlocks
+    from mlp.data.dataset import Dataset as Dataset
+    from mlp.data.parquet_blocks import ParquetBlocks as ParquetBlocks
     from mlp.data.preprocessing import Standardizer as Standardizer
+    from mlp.data.sources import load_data as load_data
+    from mlp.data.survey import survey as survey
+    from mlp.data.table_preprocessing import TablePreprocessor as TablePreprocessor
+    from mlp.data.tables import read_table as read_table
+    from mlp.epoch_plan import EpochPlan as EpochPlan
     from mlp.errors import BackendUnavailable as BackendUnavailable
     from mlp.errors import DeviceFault as DeviceFault
     from mlp.errors import DeviceOutOfMemory as DeviceOutOfMemory
@@ -27,10 +40,19 @@ if TYPE_CHECKING:
     from mlp.errors import MLPError as MLPError
     from mlp.errors import ModelFileError as ModelFileError
     from mlp.errors import TrainingDiverged as TrainingDiverged
+    from mlp.estimators import MLPClassifier as MLPClassifier
+    from mlp.estimators import MLPRegressor as MLPRegressor
     from mlp.evaluation import Evaluation as Evaluation
     from mlp.gradcheck import check_gradients as check_gradients
     from mlp.gradients import Gradients as Gradients
     from mlp.initializers import INITIALIZERS as INITIALIZERS
+    from mlp.interop.onnx import export_onnx as export_onnx
+    from mlp.interop.sklearn import from_sklearn as from_sklearn
+    from mlp.interop.sklearn import to_sklearn as to_sklearn
+    from mlp.interop.torch import from_torch as from_torch
+    from mlp.interop.torch import to_torch as to_torch
+    from mlp.learning_rate_finder import LearningRateCurve as LearningRateCurve
+    from mlp.learning_rate_finder import find_learning_rate as find_learning_rate
     from mlp.losses import LOSSES as LOSSES
     from mlp.losses import MAE as MAE
     from mlp.losses import MSE as MSE
@@ -50,6 +72,7 @@ if TYPE_CHECKING:
     from mlp.optimizers import Lion as Lion
     from mlp.optimizers import Optimizer as Optimizer
     from mlp.optimizers import RMSprop as RMSprop
+    from mlp.report import write_report as write_report
     from mlp.schedules import SCHEDULES as SCHEDULES
     from mlp.schedules import Constant as Constant
     from mlp.schedules import Cosine as Cosine
@@ -70,8 +93,25 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "activations": ["ACTIVATIONS"],
     "backends": ["available_backends"],
-    "callbacks": ["BestWeights", "Callback", "EarlyStopping"],
+    "callbacks": [
+        "BestWeights",
+        "CSVLog",
+        "Callback",
+        "EarlyStopping",
+        "JSONLinesLog",
+        "NormsLog",
+        "StopFile",
+        "TensorBoard",
+    ],
+    "data.blocks": ["ArrayBlocks"],
+    "data.dataset": ["Dataset"],
+    "data.parquet_blocks": ["ParquetBlocks"],
     "data.preprocessing": ["Standardizer"],
+    "data.sources": ["load_data"],
+    "data.survey": ["survey"],
+    "data.table_preprocessing": ["TablePreprocessor"],
+    "data.tables": ["read_table"],
+    "epoch_plan": ["EpochPlan"],
     "errors": [
         "BackendUnavailable",
         "DeviceFault",
@@ -82,9 +122,11 @@ _PUBLIC = {
         "ModelFileError",
         "TrainingDiverged",
     ],
+    "estimators": ["MLPClassifier", "MLPRegressor"],
     "evaluation": ["Evaluation"],
     "gradcheck": ["check_gradients"],
     "initializers": ["INITIALIZERS"],
+    "learning_rate_finder": ["LearningRateCurve", "find_learning_rate"],
     "losses": [
         "LOSSES",
         "MAE",
@@ -97,6 +139,9 @@ _PUBLIC = {
         "Poisson",
     ],
     "gradients": ["Gradients"],
+    "interop.onnx": ["export_onnx"],
+    "interop.sklearn": ["from_sklearn", "to_sklearn"],
+    "interop.torch": ["from_torch", "to_torch"],
     "network": ["Network", "load"],
     "optimizers": [
         "OPTIMIZERS",
@@ -108,6 +153,7 @@ _PUBLIC = {
         "Optimizer",
         "RMSprop",
     ],
+    "report": ["write_report"],
     "schedules": [
         "SCHEDULES",
         "Constant",

@@ -16,8 +16,11 @@ from mlp.schedules import SCHEDULES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES_WITH_CODE = ["mathematics.md", "worked-examples.md", "../README.md"]
-PAGES = [*PAGES_WITH_CODE, "performance.md"]
+PAGES_WITH_CODE = [
+    "mathematics.md", "worked-examples.md", "data.md", "larger-than-memory.md", "callbacks.md",
+    "../README.md",
+]  # fmt: skip
+PAGES = [*PAGES_WITH_CODE, "performance.md", "interop.md", "from-scikit-learn.md", "cuda.md"]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
