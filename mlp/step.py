@@ -23,8 +23,8 @@ from mlp.backends.protocol import (
     Array,
     HostArray,
     PenaltySteps,
-    RowStream,
 )
+from mlp.backends.row_stream import RowStream
 from mlp.backpropagation import OutputLoss, Tape, TapeRoom, backward, forward, output_delta
 from mlp.epoch_plan import EpochPlan
 from mlp.errors import DeviceOutOfMemory, InvalidSetting

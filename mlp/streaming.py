@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mlp.backends.protocol import EpochRows, HostArray, HostBatch, RowLayout
+from mlp.backends.protocol import HostArray
+from mlp.backends.row_stream import EpochRows, HostBatch, RowLayout
 from mlp.data.arrays import as_rows, finite_in, require_finite_in, require_rows
 from mlp.data.blocks import ArrayBlocks, Piece, RowBlocks, first_rows, is_sparse
 from mlp.data.epoch_rows import ShuffledRows

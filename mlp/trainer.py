@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from mlp import random
-from mlp.backends.protocol import RowStream, Run
+from mlp.backends.protocol import Run
+from mlp.backends.row_stream import RowStream
 from mlp.callbacks import AnyCallback, Callback, as_callbacks
 from mlp.data.blocks import RowBlocks
 from mlp.data.memory import as_bytes

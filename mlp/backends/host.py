@@ -17,10 +17,9 @@ from mlp.backends.protocol import (
     SKIP,
     SKIPPED,
     Array,
-    EpochRows,
     HostArray,
-    RowStream,
 )
+from mlp.backends.row_stream import EpochRows, RowStream
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: Any) -> HostArray:

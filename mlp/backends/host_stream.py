@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlp.backends.protocol import EpochRows, HostArray
+from mlp.backends.protocol import HostArray
+from mlp.backends.row_stream import EpochRows
 
 # Bytes of rows in a chunk: few enough to stay in a cache until the steps read them.
 CHUNK_BYTES = 2 * 2**20
 
 
 class HostStream:
-    """See `mlp.backends.protocol.RowStream`: one chunk of batches, filled when its turn comes.
+    """See `mlp.backends.row_stream.RowStream`: one chunk of batches, filled when its turn comes.
 
     Args:
         rows: the data.

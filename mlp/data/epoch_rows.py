@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from mlp import random
-from mlp.backends.protocol import HostArray, RowLayout
+from mlp.backends.protocol import HostArray
+from mlp.backends.row_stream import RowLayout
 
 
 class ShuffledRows:
-    """Rows in memory, all of them shuffled; see `mlp.backends.protocol.EpochRows`.
+    """Rows in memory, all of them shuffled; see `mlp.backends.row_stream.EpochRows`.
 
     The order is that of training on the device, `mlp.random.permutation` of the seed and the epoch.
 

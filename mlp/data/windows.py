@@ -24,7 +24,8 @@ from typing import TypeAlias
 import numpy as np
 
 from mlp import random
-from mlp.backends.protocol import HostArray, HostBatch, RowLayout
+from mlp.backends.protocol import HostArray
+from mlp.backends.row_stream import HostBatch, RowLayout
 from mlp.errors import InvalidInput, InvalidSetting
 
 
@@ -67,7 +68,7 @@ class _Closed(Exception):
 
 
 class WindowedRows:
-    """Rows of a source in the order above; see `mlp.backends.protocol.EpochRows`.
+    """Rows of a source in the order above; see `mlp.backends.row_stream.EpochRows`.
 
     While the rows of one window are given out, a thread reads the next one, of the next epoch if it
     was the last: two windows are in memory at most. What goes wrong in the thread is raised where

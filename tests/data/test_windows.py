@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlp import random
-from mlp.backends.protocol import RowLayout
+from mlp.backends.row_stream import RowLayout
 from mlp.data import windows
 from mlp.data.windows import WindowedRows, windows_of
 from mlp.errors import InvalidInput, InvalidSetting

@@ -18,7 +18,8 @@ from mlp.backends.cuda.predict import Predictor
 from mlp.backends.cuda.products import Products
 from mlp.backends.cuda.rules import Rules
 from mlp.backends.cuda.stream import RowStream
-from mlp.backends.protocol import Array, Dropout, EpochRows, HostArray, PenaltySteps, Run
+from mlp.backends.protocol import Array, Dropout, HostArray, PenaltySteps, Run
+from mlp.backends.row_stream import EpochRows
 from mlp.errors import BackendUnavailable, InvalidInput
 from mlp.random import dropout_threshold
 from mlp_kernels.cuda import (

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlp.backends.protocol import Array, EpochRows, HostArray
+from mlp.backends.protocol import Array, HostArray
+from mlp.backends.row_stream import EpochRows
 from mlp_kernels.cuda import control
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Ring:
 
 
 class RowStream:
-    """See `mlp.backends.protocol.RowStream`.
+    """See `mlp.backends.row_stream.RowStream`.
 
     Args:
         backend: whose device is fed.
