@@ -13,7 +13,8 @@ import pytest
 
 import mlp
 from mlp.backends import available_precisions, get_backend, unavailable_reason
-from mlp.cli.train import _describe_device, _remarks
+from mlp.cli.train import _remarks
+from mlp.cli.train_job import _describe_device
 from mlp.errors import BackendUnavailable, InvalidSetting
 from tests.cli.conftest import run
 from tests.cuda_host.runs import PRECISIONS, machine
@@ -221,9 +222,12 @@ def test_auto_with_threads_is_the_processor(cupy):
 
 
 def test_the_command_says_what_was_fed_and_skipped():
-    found = _remarks(SimpleNamespace(streams=True, skipped_steps=3))
-    assert found == [
+    def remarks(*, streams, skipped_steps):
+        trainer = SimpleNamespace(streams=streams, skipped_steps=skipped_steps)
+        return _remarks(SimpleNamespace(trainer=trainer, y=[0, 1]))
+
+    assert remarks(streams=True, skipped_steps=3) == [
         "the rows did not fit on the device and were fed to it in chunks",
         "3 steps were skipped: their gradients overflowed",
     ]
-    assert _remarks(SimpleNamespace(streams=False, skipped_steps=0)) == []
+    assert remarks(streams=False, skipped_steps=0) == []

@@ -221,7 +221,7 @@ def test_dropout():
         (mlp.Huber(0.1), lambda e: np.where(abs(e) <= 0.1, e**2 / 2, 0.1 * (abs(e) - 0.05))),
         ("half_squared_error", lambda e: e**2 / 2),
     ],
-    ids=str,
+    ids=["mse", "mae", "huber", "narrow huber", "half squared error"],
 )
 def test_losses_of_values(kind, loss, row):
     _, X, y = problem(kind)
