@@ -6,7 +6,14 @@ from pathlib import Path
 
 import click
 
-from mlp.cli.output import json_option, overwrite_option, print_json, say, write_result
+from mlp.cli.output import (
+    json_option,
+    overwrite_option,
+    print_json,
+    require_other,
+    say,
+    write_result,
+)
 from mlp.data.table_preprocessing import TablePreprocessor
 from mlp.errors import InvalidSetting
 from mlp.network import Network, load
@@ -48,6 +55,8 @@ def export(
         raise InvalidSetting("name what to write: --onnx FILE, --torch FILE.safetensors, or both")
     if precision not in (None, "float32", "float64"):
         raise InvalidSetting(f"--precision is float32 or float64 here, not {precision!r}")
+    for path in (onnx, torch):
+        require_other(path, model)
     network = load(model, "numpy", precision=precision)
     sequential = None
     if onnx is not None:

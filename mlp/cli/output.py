@@ -11,6 +11,8 @@ from typing import Any, BinaryIO, TypeVar
 
 import click
 
+from mlp.data.sources import BUNDLED
+from mlp.data.tables import PARQUET
 from mlp.errors import InvalidInput
 from mlp.losses import Loss
 from mlp.model_file import atomic_file
@@ -110,6 +112,19 @@ def result_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
             yield file
     except OSError as error:
         raise InvalidInput(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def require_other(path: Path | None, *sources: str | Path | None) -> None:
+    """Raises InvalidInput where a result would go over what is read, which --overwrite never means.
+
+    A Parquet file in a folder that is read counts, since it would be read with it the next time.
+    """
+    for source in sources:
+        if path is None or source is None or str(source) in BUNDLED:
+            continue
+        read, written = Path(source).resolve(), path.resolve()
+        if written == read or (written.parent == read and written.suffix.lower() in PARQUET):
+            raise InvalidInput(f"{path}: {source} is what is read; name another file to write")
 
 
 def loss_of(network: Network, model: Path) -> Loss:

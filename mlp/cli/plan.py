@@ -77,6 +77,8 @@ def target_for(data: Dataset, loss: Loss) -> Target:
     if y.dtype.kind == "f" and not np.array_equal(y, np.floor(y)):
         raise InvalidInput(f"{what} holds fractions, but loss '{loss.name}' takes classes")
     classes = data.classes or tuple(np.unique(y).tolist())
+    if len(y) == 1 and data.X is not None:  # of streamed data, y has each class once
+        raise InvalidInput(f"{data.name} has only one row, too few to learn from")
     if len(classes) < 2:
         raise InvalidInput(f"{what} has only one class, {classes[0]!r}: nothing to learn")
     if loss.targets == "unit":

@@ -15,6 +15,7 @@ from mlp.cli.output import (
     overwrite_option,
     precision_option,
     print_json,
+    require_other,
     say,
     short,
     threads_option,
@@ -79,6 +80,7 @@ def predict(
     network = load(model, device, threads, precision)
     if out is not None:
         require_kind(out)
+        require_other(out, model, data, *target)
     if probabilities:
         require_probabilities(network)
     if data is not None and not as_json and is_large(network, Path(data), out):

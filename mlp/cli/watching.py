@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from mlp.callbacks import Callback, CSVLog, JSONLinesLog, NormsLog, StopFile, TensorBoard
-from mlp.cli.output import print_json
+from mlp.cli.output import print_json, require_other
 from mlp.cli.plan import Job
 from mlp.data.table_preprocessing import TablePreprocessor
 from mlp.errors import InvalidInput, InvalidSetting
@@ -51,7 +51,8 @@ def check(options: dict[str, Any]) -> None:
     """Finds out before data is read what could not be written when training has ended.
 
     Raises:
-        InvalidInput: a file is there already, and --overwrite is not given; or is a folder.
+        InvalidInput: a file is there already, and --overwrite is not given; or is a folder, or
+            the data.
         InvalidSetting: a log of an unknown kind, or tensorboardX is not installed.
     """
     if options["log"] is not None and Path(options["log"]).suffix.lower() not in LOGS:
@@ -60,6 +61,7 @@ def check(options: dict[str, Any]) -> None:
         path = None if options[name] is None else Path(options[name])
         if path is not None and path.is_dir():
             raise InvalidInput(f"{path}: a folder; --{name} takes a file")
+        require_other(path, options["data"], *options["target"])
         if path is not None and path.exists() and not options["overwrite"]:
             raise InvalidInput(f"{path} already exists; pass --overwrite to replace it")
     if options["tensorboard"] is not None:

@@ -187,13 +187,13 @@ def require_no_numbers(name: str, categories: Collection[str]) -> None:
     odd = sorted(text for text in categories if not is_number(text))
     if not odd:
         raise InvalidInput(
-            f"column '{name}' holds numbers as text; store them as numbers, or leave it out (--drop "
-            f"'{name}')"
+            f"column '{name}' holds numbers as text; store them as numbers (in a CSV file, one "
+            "other text makes text of the whole column)"
         )
     if 2 * len(odd) < len(categories):
         raise InvalidInput(
-            f"column '{name}' holds numbers, but also text, such as '{shown(odd[0])}'; make numbers "
-            "of it or leave it empty"
+            f"column '{name}' holds numbers, but also text, such as '{shown(odd[0])}'; make "
+            "numbers of it or leave it empty"
         )
     commas = [text for text in odd if is_number(text.replace(",", ""))]
     if 2 * len(commas) > len(categories):

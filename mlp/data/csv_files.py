@@ -120,10 +120,8 @@ def _ragged_row(path: Path, separator: str, encoding: str) -> str:
     row = found[0]
     there = row.expected_columns
     columns = "is 1 column" if there == 1 else f"are {there} columns"
-    return (
-        f"row {row.number} has {row.actual_columns} fields, but there {columns} (row 1 has their "
-        "names)"
-    )
+    fields = "1 field" if row.actual_columns == 1 else f"{row.actual_columns} fields"
+    return f"row {row.number} has {fields}, but there {columns} (row 1 has their names)"
 
 
 def _first_names(path: Path, separator: str, encoding: str) -> list[str]:

@@ -56,8 +56,6 @@ def read_target(table: Table, names: Sequence[str], task: Task | None) -> ReadTa
         InvalidInput: a target that cannot be used, is missing in a row, or does not go with the
             task.
     """
-    if table.num_rows == 1:
-        raise InvalidInput("there is only one row, too few to learn from")
     if len(names) > 1:
         return _several(table, names, task)
     name = names[0]

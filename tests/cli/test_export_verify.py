@@ -113,6 +113,15 @@ def test_nothing_is_overwritten_unasked(run: CommandLine, iris_model: Path) -> N
     assert Path("a.onnx").read_bytes() != b"mine"
 
 
+def test_the_model_itself_is_never_overwritten(run: CommandLine, iris_model: Path) -> None:
+    before = iris_model.read_bytes()
+    for option in ("--onnx", "--torch"):
+        result = run("export", iris_model, option, iris_model, "--overwrite")
+        assert (result.code, result.out) == (FAILURE, "")
+        assert "is what is read; name another file to write" in result.err
+    assert iris_model.read_bytes() == before
+
+
 MISTAKES = [
     ("export iris/model.safetensors", USAGE, "name what to write: --onnx FILE"),
     ("export none.safetensors --onnx a.onnx", FAILURE, "none.safetensors: there is no such file"),

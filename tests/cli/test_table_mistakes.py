@@ -37,7 +37,7 @@ def files() -> None:
     frame[:0].to_csv("none.csv", index=False)
     sizes = [i + 0.5 for i in range(60)]
     frame.assign(size=sizes).to_csv("excel.csv", index=False, sep=";", decimal=",")
-    frame.assign(size=["3 kg", *sizes[1:]]).to_csv("units.csv", index=False)
+    frame.assign(size=["3 kg"] * 9 + sizes[9:]).to_csv("units.csv", index=False)
     frame.assign(size=list(map(str, sizes))).to_parquet("digits.parquet")
     Path("book.csv").write_bytes(b"PK\x03\x04 sheets")
     Path("book.xlsx").write_bytes(b"PK\x03\x04 sheets")
@@ -79,19 +79,19 @@ MISTAKES = [
     ("train holes.csv --target buys", FAILURE, "the target 'buys' is missing in 1 row, first in"),
     ("train infinite.csv --target buys", FAILURE, "column 'age' holds inf at row 1"),
     ("train huge.csv --target buys --raw", FAILURE, "column 'age' has numbers beyond"),
-    ("train one.csv --target buys", FAILURE, "one.csv: there is only one row, too few"),
+    ("train one.csv --target buys", FAILURE, "one.csv has only one row, too few to learn"),
     ("train excel.csv --target buys", FAILURE, "if ';' separates them, pass --separator ';'"),
-    ("train excel.csv --target buys --separator ;", FAILURE, "with commas, such as '0,5'; write"),
+    ("train excel.csv --target buys --separator ;", FAILURE, "holds numbers with commas, such as"),
     (
         "train units.csv --target buys",
         FAILURE,
-        "holds numbers, but also text, such as '3 kg'; make",
+        "numbers, but also text, such as '3 kg'; make",
     ),
     ("train digits.parquet --target buys", FAILURE, "column 'size' holds numbers as text; store"),
     ("train book.csv --target buys", FAILURE, "book.csv: an Excel or zip file, in spite of its"),
     ("train book.xlsx --target buys", FAILURE, ".ipc; save it as CSV"),
     ("train none.csv --target buys", FAILURE, "none.csv has no rows, only the names"),
-    ("train ragged.csv --target a", FAILURE, "row 3 has 1 fields, but there are 2 columns"),
+    ("train ragged.csv --target a", FAILURE, "row 3 has 1 field, but there are 2 columns"),
     ("train latin.csv --target a", FAILURE, "column 'b' is not encoded as UTF-8; pass --encoding"),
     ("train twice.csv --target a", FAILURE, "more than one column named 'a'"),
     ("train empty.csv --target a", FAILURE, "empty.csv: the file is empty"),
@@ -107,6 +107,10 @@ MISTAKES = [
     ("predict mixed/model.safetensors parts/b.parquet", FAILURE, "lacks the column 'age'"),
     ("predict mixed/model.safetensors arrays.npz", FAILURE, "must be a table with named columns"),
     ("predict mixed/model.safetensors dates.csv --out p.xlsx", USAGE, "are written as .csv, .parq"),
+    ("predict mixed/model.safetensors good.csv --out ./good.csv --overwrite", FAILURE, "is what"),
+    ("predict mixed/model.safetensors parts --out parts/p.parquet", FAILURE, "is what is read"),
+    ("train good.csv --target buys --log good.csv --overwrite", FAILURE, "is what is read; name"),
+    ("train good.csv --target buys --report good.csv --overwrite", FAILURE, "is what is read"),
     ("predict mixed/model.safetensors infinite.csv", FAILURE, "column 'age' holds inf at row 1"),
     ("predict mixed/model.safetensors good.csv --out p.npy --probabilities", USAGE, "not both"),
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,27 @@ NAMES = (
     "age", "age is missing", "height", "height is missing",
     "town = Lima", "town = Oslo", "town = Rome", "town is missing", "member", "member is missing",
 )  # fmt: skip
+
+
+def test_categories_where_pandas_is_not_installed() -> None:
+    """pandas loads parts of pyarrow that pyarrow itself does not."""
+    program = (
+        "import sys\n"
+        "class NoPandas:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'pandas':\n"
+        "            raise ImportError(name)\n"
+        "sys.meta_path.insert(0, NoPandas())\n"
+        "import pyarrow\n"
+        "from mlp.data.columns import Column\n"
+        "import numpy as np\n"
+        "out = np.empty((3, 2))\n"
+        "towns = pyarrow.chunked_array([['Oslo', 'Rome', 'Oslo']])\n"
+        "Column('town', 'category', categories=('Oslo', 'Rome')).encode(towns, out)\n"
+        "print(out.tolist())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]", done.stderr
 
 
 def expected(rows: pa.Table, training: pa.Table) -> np.ndarray:
@@ -235,7 +258,9 @@ def test_arrays_where_all_columns_are_numbers() -> None:
         prepared.transform(np.ones((6, 3)))
     with pytest.raises(InvalidInput, match="neither a table nor an array of numbers"):
         prepared.transform([["a", "b"]])
-    with pytest.raises(InvalidInput, match="must be a table with named columns, since 'town' hold"):
+    with pytest.raises(
+        InvalidInput, match="a table with named columns, since there are categories in 'town'"
+    ):
         mlp.TablePreprocessor.fit(FEATURES).transform(np.ones((6, 4)))
 
 

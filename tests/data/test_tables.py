@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow.parquet
 import pytest
 
 import mlp
+from mlp.data import csv_files
 from mlp.data.tables import read_table
 from mlp.errors import InvalidInput, InvalidSetting
 from tests.data.tables import FILES, IN_PYTHON, Stream, table, typed_table, write
@@ -121,7 +123,7 @@ BAD = {
     ),
     "short row, far down": (
         lambda t: csv(t, "a,b\n" + "1,2\n" * 300_000 + "3\n"),
-        r"t\.csv: row 300002 has 1 fields, but there are 2 columns",
+        r"t\.csv: row 300002 has 1 field, but there are 2 columns",
     ),
     "duplicate columns": (
         lambda t: csv(t, "a,b,a\n1,2,3\n"),
@@ -211,7 +213,7 @@ def test_a_ragged_row_of_another_encoding_is_no_noise(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = csv(tmp_path, "a,b\n1,é\nü\n".encode("latin-1"))
-    with pytest.raises(InvalidInput, match=r"row 3 has 1 fields, but there are 2 columns"):
+    with pytest.raises(InvalidInput, match=r"row 3 has 1 field, but there are 2 columns"):
         read_table(path)
     assert capfd.readouterr() == ("", "")
 
@@ -329,6 +331,31 @@ def test_a_file_is_closed_when_it_cannot_be_read(
         read_table(csv(tmp_path, "a,b\n1\n"))
     assert opened
     assert all(file.closed for file in opened)
+
+
+WIDE = ",".join(f"x{i}" for i in range(1000)) + "\n" + (",".join("1" * 1000) + "\n") * 100
+
+
+@pytest.mark.parametrize("content", [WIDE, "a,b\n1\n", "a\n\xe9\n"], ids=["wide", "bad", "latin"])
+def test_no_thread_holds_a_file_that_was_read(
+    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that did would abort the process, if that ended at the same moment."""
+    events = []
+    real = csv_files.counted
+
+    def watch(*arguments: Any) -> Any:
+        file, let_go = real(*arguments)
+        events.append(let_go)
+        return file, let_go
+
+    monkeypatch.setattr(csv_files, "counted", watch)
+    for _ in range(20):
+        (tmp_path / "t.csv").write_bytes(content.encode("latin-1"))
+        with contextlib.suppress(InvalidInput):
+            read_table(tmp_path / "t.csv")
+        assert all(let_go.is_set() for let_go in events)
+    assert len(events) >= 20
 
 
 def test_other_types_give_the_same_values(tmp_path: Path) -> None:

@@ -293,7 +293,7 @@ def test_rows_held_out_of_few() -> None:
     with pytest.raises(InvalidInput, match=r"the table: 0\.2 of 1 row leaves too few on one side"):
         mlp.load_data(pd.DataFrame({"x": [1], "y": [0.5]}), target="y").split()
     rare = mlp.load_data(pd.DataFrame({"x": range(9), "y": [*"aaaaaaaab"]}), target="y")
-    with pytest.raises(InvalidInput, match="only one row has the class b, of 2 classes"):
+    with pytest.raises(InvalidInput, match="only one row has the class 'b', of 2 classes"):
         rare.split()
     with pytest.raises(InvalidSetting, match="share must be between 0 and 1, not 1"):
         rare.split(1)
