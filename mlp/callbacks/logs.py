@@ -60,7 +60,8 @@ class EpochLog(Callback):
         """Raises InvalidInput where `first`, the file's first line, is not of such a log."""
 
     def on_fit_start(self, trainer: Trainer) -> None:
-        there = self.path.exists()
+        # A run that ended before its first epoch leaves an empty file, in which nothing is to lose.
+        there = self.path.exists() and self.path.stat().st_size > 0
         if there and trainer.epoch == 0:
             if not self.overwrite:
                 raise InvalidInput(

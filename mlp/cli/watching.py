@@ -62,7 +62,10 @@ def check(options: dict[str, Any]) -> None:
         if path is not None and path.is_dir():
             raise InvalidInput(f"{path}: a folder; --{name} takes a file")
         require_other(path, options["data"], *options["target"])
-        if path is not None and path.exists() and not options["overwrite"]:
+        there = path is not None and path.exists()
+        if there and name == "log":  # a run that never began left it empty
+            there = Path(options["log"]).stat().st_size > 0
+        if there and not options["overwrite"]:
             raise InvalidInput(f"{path} already exists; pass --overwrite to replace it")
     if options["tensorboard"] is not None:
         TensorBoard(options["tensorboard"])

@@ -128,6 +128,8 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
         self._random_state = check_random_state(self.random_state)
         if first_pass:
             self._initialize([X.shape[1], *sizes, self.n_outputs_], X.dtype)
+        else:
+            self._check_sizes(sizes)
         if self.solver == "lbfgs":
             self._fit_lbfgs(rows, validation)
         else:
@@ -156,23 +158,33 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
 
     def _initialize(self, units: list[int], dtype: Any) -> None:
         """All fitted attributes before the first epoch, and the initial weights."""
-        self.n_iter_ = 0
-        self.t_ = 0
-        self.n_layers_ = len(units)
-        self.out_activation_ = self._out_activation()
         dtype = np.dtype(dtype) if dtype in (np.float32, np.float64) else np.dtype(np.float64)
-        self.coefs_: list[HostArray] = []
-        self.intercepts_: list[HostArray] = []
+        coefs: list[HostArray] = []
+        intercepts: list[HostArray] = []
         names = per_layer("activation", self.activation, len(units) - 2)
         names.append(names[-1] if names else self.activation)
         kept = precision_dtype(self.precision) if self.precision else dtype
         for inputs, outputs, name in zip(units, units[1:], names, strict=False):
             W, b = self._draw(inputs, outputs, name)
-            self.coefs_.append(W.astype(dtype).astype(kept, copy=False))
-            self.intercepts_.append(b.astype(dtype).astype(kept, copy=False))
+            coefs.append(W.astype(dtype).astype(kept, copy=False))
+            intercepts.append(b.astype(dtype).astype(kept, copy=False))
+        # Only now, so that a size that cannot be drawn leaves no half of a network behind.
+        self.coefs_, self.intercepts_ = coefs, intercepts
+        self.n_iter_ = self.t_ = 0
+        self.n_layers_ = len(units)
+        self.out_activation_ = self._out_activation()
         self._bound, self._optimizer = Binding(), None
         if self.solver != "lbfgs":
             self._begin_curves()
+
+    def _check_sizes(self, sizes: list[int]) -> None:
+        """Raises InvalidSetting where a call would go on with hidden layers of other sizes."""
+        present = [len(b) for b in self.intercepts_[:-1]]
+        if present != list(sizes):
+            raise InvalidSetting(
+                f"this call goes on with hidden layers of {present} units, but hidden_layer_sizes "
+                f"asks for {sizes}; call fit with warm_start=False for a new network"
+            )
 
     def _draw(self, inputs: int, outputs: int, activation: Any) -> tuple[HostArray, HostArray]:
         """W (I, O), then b (O,), uniform in +- sqrt(6 / (I + O)), or sqrt(2 / (I + O)).
@@ -278,7 +290,7 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
 
     def _outputs(self, X: Any) -> Array:
         """Output activations (N, O): on the host, or on the GPU that X lives on."""
-        check_is_fitted(self)
+        check_is_fitted(self, "coefs_")
         if on_device(X):
             network = self._binding.network(self)
             rows = check_device_rows(self, X, network.backend, reset=False)

@@ -169,6 +169,12 @@ def test_mistakes_are_found_before_training(
     assert not Path("runs").exists()
 
 
+def test_the_empty_log_of_a_run_that_never_began_is_in_nobodys_way(run: CommandLine) -> None:
+    Path("l.csv").touch()
+    assert run("train", "iris", *QUICK, "--log", "l.csv").code == 0
+    assert Path("l.csv").read_text().startswith("epoch,")
+
+
 def test_overwriting_is_asked_for(run: CommandLine) -> None:
     for name in ("l.csv", "r.html"):
         Path(name).write_text("old")
