@@ -58,13 +58,15 @@ def check(options: dict[str, Any]) -> None:
     if options["log"] is not None and Path(options["log"]).suffix.lower() not in LOGS:
         raise InvalidSetting(f"--log takes a .csv or .jsonl file, not {options['log']}")
     for name in ("report", "log"):
-        path = None if options[name] is None else Path(options[name])
-        if path is not None and path.is_dir():
+        if options[name] is None:
+            continue
+        path = Path(options[name])
+        if path.is_dir():
             raise InvalidInput(f"{path}: a folder; --{name} takes a file")
         require_other(path, options["data"], *options["target"])
-        there = path is not None and path.exists()
-        if there and name == "log":  # a run that never began left it empty
-            there = Path(options["log"]).stat().st_size > 0
+        there = path.exists()
+        if there and name == "log":  # a run that never began leaves an empty one
+            there = path.stat().st_size > 0
         if there and not options["overwrite"]:
             raise InvalidInput(f"{path} already exists; pass --overwrite to replace it")
     if options["tensorboard"] is not None:
