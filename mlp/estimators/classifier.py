@@ -296,6 +296,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         if self.class_weight is None:
             return weight
         of_classes = compute_sample_weight(self.class_weight, truth)
+        if not (np.isfinite(of_classes) & (of_classes >= 0)).all():
+            raise InvalidSetting(
+                f"class_weight must hold finite numbers >= 0, not {self.class_weight}"
+            )
         return of_classes if weight is None else weight * of_classes
 
     def _out_activation(self) -> str:
@@ -315,11 +319,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
     def _labels(self, outputs: HostArray) -> HostArray:
         """Labels of outputs (N, O) on the host."""
+        labels: HostArray
         if self.out_activation_ == "softmax":
-            return self.classes_[outputs.argmax(axis=1)]
+            labels = self.classes_[outputs.argmax(axis=1)]
+            return labels
         if self.n_outputs_ == 1:
             outputs = outputs.ravel()
-        labels: HostArray = self._label_binarizer.inverse_transform(outputs)
+        labels = self._label_binarizer.inverse_transform(outputs)
         return labels
 
     def _codes(self, outputs: Array) -> Array:

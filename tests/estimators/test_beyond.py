@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse
 from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import log_loss
+from sklearn.metrics import accuracy_score, log_loss
 from sklearn.utils.class_weight import compute_sample_weight
 
 import mlp
@@ -41,6 +41,24 @@ def test_class_weight_is_a_sample_weight(class_weight):
     a = quietly(theirs(cls, **BASE).fit, X, y, sample_weight=weights * WEIGHT)
     b = fitted("classes", weight=WEIGHT, class_weight=class_weight)
     np.testing.assert_allclose(b.loss_curve_, a.loss_curve_, atol=1e-12)
+
+
+@pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
+def test_class_weights_that_are_none(weight):
+    cls, X, y = problem("classes")
+    with pytest.raises(InvalidSetting, match="class_weight must hold finite numbers >= 0"):
+        ours(cls, class_weight={0: weight, 1: 1.0, 2: 1.0}).fit(X, y)
+
+
+@pytest.mark.parametrize("kind", ["classes", "binary", "labels"])
+def test_scores_of_an_own_validation_set_are_accuracies(kind):
+    cls, X, y, val = own_split(kind)
+    weight = WEIGHT[150:]
+    model = ours(cls, **{**BASE, "max_iter": 1})
+    quietly(model.fit, X, y, **val, sample_weight_val=weight)
+    expected = accuracy_score(val["y_val"], model.predict(val["X_val"]), sample_weight=weight)
+    assert model.validation_scores_ == [expected]
+    assert 0 < expected < 1
 
 
 def test_class_weight_of_several_labels():

@@ -193,6 +193,32 @@ def test_wrong_calls(cls):
     assert {kind for kind, _ in found} <= {NotFittedError, ValueError, AttributeError}
 
 
+@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("sizes", [(7,), (7, 5), ()])
+def test_a_network_of_other_sizes_does_not_go_on(cls, sizes):
+    y = LABELS if cls == "MLPClassifier" else X8[:, 0]
+    model = quietly(ours(cls, hidden_layer_sizes=(6,), warm_start=True, max_iter=1).fit, X8, y)
+    before = model.predict(X8)
+    model.set_params(hidden_layer_sizes=sizes)
+    message = rf"hidden layers of \[6\] units, but .* asks for {re.escape(str(list(sizes)))};"
+    for call in (model.fit, model.partial_fit):
+        with pytest.raises(mlp.InvalidSetting, match=message):
+            call(X8, y)
+    np.testing.assert_array_equal(model.predict(X8), before)
+    quietly(model.set_params(warm_start=False).fit, X8, y)
+    assert [len(b) for b in model.intercepts_[:-1]] == list(sizes)
+
+
+def test_a_first_fit_that_fails_leaves_no_half_of_a_network():
+    model = ours("MLPClassifier", hidden_layer_sizes=(3.5,), max_iter=1)
+    with pytest.raises(TypeError):
+        model.fit(X8, LABELS)
+    with pytest.raises(NotFittedError):
+        model.predict(X8)
+    model.set_params(warm_start=True, hidden_layer_sizes=(3,))
+    assert quietly(model.fit, X8, LABELS).predict(X8).shape == (20,)
+
+
 def test_partial_fit_is_not_there_for_lbfgs():
     for cls in CLASSES:
         assert not hasattr(ours(cls, solver="lbfgs"), "partial_fit")
