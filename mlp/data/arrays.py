@@ -139,7 +139,8 @@ def finite_in(array: HostArray, dtype: np.dtype[Any]) -> bool:
 _CUDA_MEMORY = (2, 13)
 
 
-def _lives_on_a_gpu(values: Any) -> bool:
+def lives_on_a_gpu(values: Any) -> bool:
+    """Whether an array lives in memory of CUDA, told without loading CuPy."""
     if hasattr(values, "__dlpack_device__"):
         return int(values.__dlpack_device__()[0]) in _CUDA_MEMORY
     return hasattr(values, "__cuda_array_interface__")
@@ -147,7 +148,7 @@ def _lives_on_a_gpu(values: Any) -> bool:
 
 def host_array(values: Any, name: str) -> HostArray:
     """Values as a NumPy array of any dtype; raises InvalidInput if ragged, or on a GPU."""
-    if _lives_on_a_gpu(values):
+    if lives_on_a_gpu(values):
         raise InvalidInput(f"{name} lives on a GPU; use device='cuda' or copy it to the host")
     try:
         return np.asarray(values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,12 @@ import numpy as np
 from scipy import sparse
 
 from mlp.backends.protocol import HostArray
+from mlp.data.arrays import lives_on_a_gpu
+from mlp.data.blocks import is_sparse
 from mlp.data.memory import available_memory, in_words, resident_bytes
 from mlp.errors import InvalidInput
 from mlp.network import Network
 
-# Of DLPack: memory of CUDA, and such that CUDA manages.
-CUDA_MEMORY = (2, 13)
 # Bytes of sparse rows that are made dense at a time to predict.
 BLOCK_BYTES = 2**24
 # Of the memory that is free, what sparse training rows may take when they are made dense.
@@ -23,12 +23,8 @@ DENSE_SHARE = 0.25
 
 
 def on_device(value: Any) -> bool:
-    """Whether an array lives on a GPU."""
-    if isinstance(value, np.ndarray):
-        return False
-    if hasattr(value, "__dlpack_device__"):
-        return int(value.__dlpack_device__()[0]) in CUDA_MEMORY
-    return hasattr(value, "__cuda_array_interface__")
+    """Whether an array lives on a GPU; NumPy's, which answer to DLPack too, are asked nothing."""
+    return not isinstance(value, np.ndarray) and lives_on_a_gpu(value)
 
 
 def dense_blocks(X: Any) -> Iterator[HostArray]:
@@ -62,11 +58,6 @@ def dense_if_small(X: Any) -> Any:
     if is_sparse(X) and size_if_dense(X) > DENSE_SHARE * free_memory():
         return X.tocsr()
     return dense(X)
-
-
-def is_sparse(X: Any) -> bool:
-    check: Callable[[Any], bool] = sparse.issparse
-    return check(X)
 
 
 def size_if_dense(X: Any) -> int:
